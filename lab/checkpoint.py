@@ -1,0 +1,108 @@
+"""A state on disk: orbax writes and reads it, our manifest says whether it is still what was written.
+
+orbax restores flipped bytes without a word and an empty folder as an empty state (both tried), so
+every file of a state is listed with size and SHA-256, and checked before orbax sees it. Leaves are
+stored flat, by name (`params.blocks.0.attention.qkv_D3D`), whatever container held them.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lab.errors import Failed
+
+Manifest = dict[str, dict[str, Any]]  # relative path -> {"bytes": int, "sha256": str}
+_READ = 2**22
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return ".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
+
+
+def flatten(state: Any) -> dict[str, np.ndarray]:
+    """A state as {name: array on the host}."""
+    leaves, _ = jax.tree.flatten_with_path(state)
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(abstract: Any, named: Mapping[str, Any]) -> Any:
+    """Arrays by name, in the containers of `abstract`. Raises Failed on another set of arrays."""
+    leaves, structure = jax.tree.flatten_with_path(abstract)
+    out = []
+    for path, want in leaves:
+        have = named.get(_name(path))
+        if have is None or have.shape != want.shape or have.dtype != want.dtype:
+            got = "nothing" if have is None else f"{have.dtype}{list(have.shape)}"
+            raise Failed(
+                f"stored state: {_name(path)} is {got}, not {want.dtype}{list(want.shape)}"
+            )
+        out.append(have)
+    return jax.tree.unflatten(structure, out)
+
+
+def save(folder: Path, state: Any) -> None:
+    """Write a state into `folder` (must not exist). Returns when it is on disk."""
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.resolve(), flatten(state))
+        checkpointer.wait_until_finished()
+
+
+def restore(folder: Path, abstract: Any) -> Any:
+    """Read a state back, on the host. Check it against its manifest first. Raises Failed."""
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    like = {
+        name: np.empty(leaf.shape, leaf.dtype)
+        for name, leaf in ((_name(p), x) for p, x in jax.tree.flatten_with_path(abstract)[0])
+    }
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            named = checkpointer.restore(folder.resolve(), like)
+    except Exception as error:  # orbax raises what its many readers raise
+        raise Failed(f"state in {folder} cannot be read: {error}") from error
+    return unflatten(abstract, named)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_READ):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def make_manifest(folder: Path) -> Manifest:
+    """Size and checksum of every file below `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": file_digest(path),
+        }
+        for path in files
+    }
+
+
+def damage(folder: Path, manifest: Manifest, checksums: bool = True) -> str | None:
+    """What is wrong with the files of `manifest`, or None. Sizes alone unless `checksums`."""
+    for name, expected in manifest.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != expected["bytes"]:
+                return f"{name} has {size} bytes, not {expected['bytes']}"
+            if checksums and file_digest(path) != expected["sha256"]:
+                return f"{name} is not what was written (checksum)"
+        except OSError as error:
+            return f"{name}: {error.strerror}"
+    return None

@@ -1,0 +1,113 @@
+"""The identity of a state: what went into steps 0..t, however the path to it was cut.
+
+A state is identified by the normalised inputs of its steps: initial weights, optimizer, realised
+learning rates, order of the data with the corpora's digests, precision and `NUMERICS`. Neighbouring
+phases that differ in nothing but their name or schedule are one stretch, so hold(1000) and the
+first 1000 steps of hold(2000) are one state. Stack, mesh, chunk length and library versions stay
+outside: they are provenance, and recorded beside the state.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from lab.schedule import Rates, boundaries, realise
+from lab.spec import RunSpec, canonical
+
+# Raised by hand when the arithmetic of a training step changes; tests/lab/test_golden.py says when.
+NUMERICS = 1
+PRECISION = "float32"
+WEIGHT_ONE = 2**32  # weights are compared and counted in units of 2^-32, exactly
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Steps start..stop on one mixture: what `lab.mixture` turns into window indices.
+
+    `shares` holds (corpus digest, weight in units of 2^-32), weight 0 left out, in the spec's order.
+    """
+
+    start: int
+    stop: int
+    shares: tuple[tuple[str, int], ...]
+    reset_optimizer: bool
+
+
+def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
+    """The phases of a run, merged where nothing but name and schedule tells them apart.
+
+    `digests` maps corpus name to content digest.
+    """
+    merged: list[Stretch] = []
+    start = 0
+    for phase, steps in zip(run.phases, run.phase_steps(), strict=True):
+        shares = tuple(
+            (digests[share.corpus], round(share.weight * WEIGHT_ONE))
+            for share in phase.mixture
+            if round(share.weight * WEIGHT_ONE) > 0
+        )
+        reset = phase.reset_optimizer and start > 0
+        if merged and merged[-1].shares == shares and not reset:
+            merged[-1] = dataclasses.replace(merged[-1], stop=start + steps)
+        else:
+            merged.append(Stretch(start, start + steps, shares, reset))
+        start += steps
+    return tuple(merged)
+
+
+@dataclass(frozen=True)
+class Path:
+    """A run as the trainer sees it: initial draw, stretches of data, a rate a step."""
+
+    run: RunSpec
+    digests: Mapping[str, str]
+
+    @cached_property
+    def lr(self) -> Rates:
+        return realise(self.run)
+
+    @cached_property
+    def stretches(self) -> tuple[Stretch, ...]:
+        return stretches(self.run, self.digests)
+
+    @cached_property
+    def boundaries(self) -> list[int]:
+        return boundaries(self.run)
+
+    @property
+    def steps(self) -> int:
+        return self.run.steps
+
+    @cached_property
+    def _start(self) -> str:
+        run = self.run
+        head = {
+            "numerics": NUMERICS,
+            "precision": PRECISION,
+            "model": json.loads(canonical(run.model)),
+            "seed": run.seed,
+        }
+        return canonical(head)
+
+    @cached_property
+    def _optimizer(self) -> str:
+        return canonical({"optimizer": json.loads(canonical(self.run.optimizer))})
+
+    def state_id(self, step: int) -> str:
+        """Identity of the state after `step` steps: 32 hexadecimal digits."""
+        digest = hashlib.sha256(self._start.encode())
+        if step > 0:
+            digest.update(self._optimizer.encode())
+            chain = [
+                [s.start, min(s.stop, step), [list(share) for share in s.shares], s.reset_optimizer]
+                for s in self.stretches
+                if s.start < step
+            ]
+            digest.update(canonical({"batch": self.run.batch, "chain": chain}).encode())
+            digest.update(np.ascontiguousarray(self.lr[:step], dtype="<f4").tobytes())
+        return digest.hexdigest()[:32]

@@ -1,0 +1,165 @@
+"""(run, step) -> which windows of which corpora: the order of the data.
+
+The corpus of each window comes from error diffusion, so the realised share is exact to a window,
+any step can be asked for at once, and the windows of the first corpus only grow with its weight
+(branches at different ratios read nested prefixes of one stream). Within a corpus an index shuffle
+per epoch (grain) orders the windows. The cursor in each corpus is part of the chain: a later phase
+goes on where the earlier ones stopped, so replayed text is text not seen before, until an epoch is
+full.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.corpora import Corpus
+from lab.identity import WEIGHT_ONE, Path
+from lab.spec import canonical
+
+Ints = NDArray[np.int64]
+_HALF = WEIGHT_ONE // 2
+_BLOCK = 4096  # shuffled window indices are made this many at a time
+
+
+def diffuse(first: int, count: int, weights: tuple[int, ...]) -> tuple[Ints, Ints]:
+    """Corpus of each of the windows first..first+count, and its ordinal within that corpus.
+
+    `weights` are in units of 2^-32. Two corpora: window n goes to the first of them when
+    floor(n w + 1/2) steps up. More: the rest is divided the same way, one corpus after another, so
+    that a change of the first weight never reorders the first corpus.
+    """
+    which = np.full(count, len(weights) - 1, np.int64)
+    ordinal = np.zeros(count, np.int64)
+    place = np.arange(first, first + count, dtype=np.int64)  # index among windows still undivided
+    open_ = np.ones(count, bool)
+    for k, weight in enumerate(weights):
+        rest = sum(weights[k:])
+        share = WEIGHT_ONE if k == len(weights) - 1 else round(weight * WEIGHT_ONE / rest)
+        before = _taken(place, share)
+        takes = open_ & (_taken(place + 1, share) > before)
+        which[takes] = k
+        ordinal[takes] = before[takes]
+        open_ &= ~takes
+        place = place - before
+    return which, ordinal
+
+
+def diffused_counts(windows: int, weights: tuple[int, ...]) -> list[int]:
+    """Windows that each corpus gets of the first `windows`."""
+    counts: list[int] = []
+    left = windows
+    for k, weight in enumerate(weights):
+        rest = sum(weights[k:])
+        share = WEIGHT_ONE if k == len(weights) - 1 else round(weight * WEIGHT_ONE / rest)
+        taken = (left * share + _HALF) >> 32
+        counts.append(taken)
+        left -= taken
+    return counts
+
+
+def _taken(place: Ints, share: int) -> Ints:
+    return (place * share + _HALF) >> 32
+
+
+@lru_cache(maxsize=64)
+def _shuffle(windows: int, seed: int) -> Any:
+    import grain  # two seconds: only whoever reads data pays for it
+
+    return grain.MapDataset.range(windows).shuffle(seed=seed).batch(_BLOCK, drop_remainder=False)
+
+
+@lru_cache(maxsize=4096)
+def _shuffled_block(windows: int, seed: int, epoch: int, block: int) -> Ints:
+    # grain shuffles epoch e with seed + e: seeds are spread by a hash, so that the second epoch of
+    # one run is not the first of its neighbour.
+    spread = hashlib.sha256(canonical([seed, epoch]).encode()).digest()
+    dataset = _shuffle(windows, int.from_bytes(spread[:4], "little"))
+    return np.asarray(dataset[block], np.int64)
+
+
+def window_order(windows: int, seed: int, ordinals: Ints) -> Ints:
+    """Windows of a corpus at the given places of its endless, epoch-wise shuffled stream."""
+    out = np.empty(len(ordinals), np.int64)
+    epochs, places = np.divmod(ordinals, windows)
+    blocks = places // _BLOCK
+    for epoch, block in sorted(set(zip(epochs.tolist(), blocks.tolist(), strict=True))):
+        here = (epochs == epoch) & (blocks == block)
+        out[here] = _shuffled_block(windows, seed, epoch, block)[places[here] - block * _BLOCK]
+    return out
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The data of one run: token windows by step. `corpora` maps digest to open corpus."""
+
+    path: Path
+    corpora: Mapping[str, Corpus] = field(hash=False, compare=False)
+
+    @cached_property
+    def _seeds(self) -> dict[str, int]:
+        seed = self.path.run.seed
+        return {
+            digest: int.from_bytes(hashlib.sha256(f"{seed}/{digest}".encode()).digest()[:4], "big")
+            for stretch in self.path.stretches
+            for digest, _ in stretch.shares
+        }
+
+    def cursors(self, step: int) -> dict[str, int]:
+        """Windows read from each corpus (by digest) in steps 0..step."""
+        cursors = {digest: 0 for digest in self._seeds}
+        for stretch in self.path.stretches:
+            steps = min(stretch.stop, step) - stretch.start
+            if steps > 0:
+                weights = tuple(weight for _, weight in stretch.shares)
+                counts = diffused_counts(steps * self.path.run.batch, weights)
+                for (digest, _), count in zip(stretch.shares, counts, strict=True):
+                    cursors[digest] += count
+        return cursors
+
+    def window_indices(self, step: int, steps: int) -> tuple[list[str], Ints, Ints]:
+        """Steps step..step+steps as (digests, corpus of each window, window), both [steps, B]."""
+        batch = self.path.run.batch
+        context = self.path.run.model.context
+        digests = list(self._seeds)
+        which = np.empty(steps * batch, np.int64)
+        window = np.empty(steps * batch, np.int64)
+        for stretch in self.path.stretches:
+            first, last = max(stretch.start, step), min(stretch.stop, step + steps)
+            if first >= last:
+                continue
+            begun = self.cursors(stretch.start)
+            weights = tuple(weight for _, weight in stretch.shares)
+            n = (last - first) * batch
+            corpus, ordinal = diffuse((first - stretch.start) * batch, n, weights)
+            out = slice((first - step) * batch, (last - step) * batch)
+            for k, (digest, _) in enumerate(stretch.shares):
+                mine = np.flatnonzero(corpus == k)
+                count = self.corpora[digest].train_windows(context)
+                places = begun[digest] + ordinal[mine]
+                which[out][mine] = digests.index(digest)
+                window[out][mine] = window_order(count, self._seeds[digest], places)
+        return digests, which.reshape(steps, batch), window.reshape(steps, batch)
+
+    def tokens(self, step: int, steps: int) -> NDArray[np.int32]:
+        """Token windows of steps step..step+steps: [steps, B, context + 1]."""
+        context = self.path.run.model.context
+        digests, which, window = self.window_indices(step, steps)
+        out = np.empty((*which.shape, context + 1), np.int32)
+        for k, digest in enumerate(digests):
+            mine = which == k
+            if mine.any():
+                out[mine] = self.corpora[digest].read_windows(window[mine], context)
+        return out
+
+    def epochs(self, step: int) -> dict[str, float]:
+        """Epochs read of each corpus (by digest) after `step` steps."""
+        context = self.path.run.model.context
+        return {
+            digest: count / self.corpora[digest].train_windows(context)
+            for digest, count in self.cursors(step).items()
+        }

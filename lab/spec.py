@@ -1,0 +1,324 @@
+"""What a run is: a model, an optimizer and an ordered list of phases, as frozen dataclasses.
+
+This is the only description of a run. It is written as canonical JSON (sorted keys, no spaces, the
+shortest decimal of each float), read back strictly, and refused with one line that names the field
+when it cannot be a run. What follows from a spec stands elsewhere: the learning-rate array in
+`lab.schedule`, the order of the data in `lab.mixture`, the identity of a state in `lab.identity`.
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from lab.errors import Refused
+
+T = TypeVar("T")
+
+StageShape = Literal["warm", "hold", "linear", "cosine", "1-sqrt"]
+MAX_SEED = 2**32 - 1
+
+
+def _require(holds: bool, field: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise Refused(f"{field} = {value!r}: {allowed}")
+
+
+def _finite(value: float) -> bool:
+    return math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A decoder-only transformer: pre-norm, rotary positions, gated (SwiGLU) MLP.
+
+    `width` is the residual width D, `mlp_width` the hidden width F of the MLP, `context` the
+    window length in tokens, `vocabulary` the number of token ids.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    context: int
+    vocabulary: int = 256
+    tied_embedding: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("width", "layers", "heads", "mlp_width", "context", "vocabulary"):
+            value = getattr(self, name)
+            _require(value >= 1, f"model.{name}", value, "must be at least 1")
+        _require(
+            self.width % self.heads == 0,
+            "model.heads",
+            self.heads,
+            f"must divide model.width = {self.width}",
+        )
+        _require(
+            (self.width // self.heads) % 2 == 0,
+            "model.heads",
+            self.heads,
+            f"must leave an even number of channels a head (model.width = {self.width})",
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """AdamW (Loshchilov & Hutter, 1711.05101) behind a clip of the global gradient norm."""
+
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("b1", "b2"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"optimizer.{name}", value, "must be in [0, 1)")
+        for name in ("eps", "clip_norm"):
+            value = getattr(self, name)
+            allowed = "must be positive and finite"
+            _require(_finite(value) and value > 0, f"optimizer.{name}", value, allowed)
+        value = self.weight_decay
+        allowed = "must be finite and not negative"
+        _require(_finite(value) and value >= 0, "optimizer.weight_decay", value, allowed)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A piece of a learning-rate schedule; it begins at the rate at which the last one ended.
+
+    `tokens=None` means "the rest of the phase" and may stand once in a phase.
+    """
+
+    shape: StageShape
+    tokens: int | None = None
+    to_lr: float | None = None
+
+    def __post_init__(self) -> None:
+        shapes = typing.get_args(StageShape)
+        _require(self.shape in shapes, "stage.shape", self.shape, f"one of {', '.join(shapes)}")
+        if self.tokens is not None:
+            _require(self.tokens >= 1, "stage.tokens", self.tokens, "must be at least 1, or null")
+        if self.shape == "hold":
+            _require(self.to_lr is None, "stage.to_lr", self.to_lr, "must be null in a hold stage")
+        else:
+            holds = self.to_lr is not None and _finite(self.to_lr) and self.to_lr >= 0
+            allowed = f"a {self.shape} stage needs a finite rate, not negative"
+            _require(holds, "stage.to_lr", self.to_lr, allowed)
+
+
+def warm(tokens: int | None, to_lr: float) -> Stage:
+    """A linear rise to `to_lr`. Rewarming is only another warm."""
+    return Stage("warm", tokens, to_lr)
+
+
+def hold(tokens: int | None = None) -> Stage:
+    """The rate at which the last stage ended, held."""
+    return Stage("hold", tokens)
+
+
+def decay(tokens: int | None, to_lr: float, shape: StageShape = "linear") -> Stage:
+    """A fall to `to_lr`: linear, cosine, or 1-sqrt (eta0 (1 - sqrt r) + eta_T sqrt r)."""
+    return Stage(shape, tokens, to_lr)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The weight of one corpus in a mixture, 0 and 1 included."""
+
+    corpus: str
+    weight: float
+
+    def __post_init__(self) -> None:
+        holds = _finite(self.weight) and 0 <= self.weight <= 1
+        _require(holds, f"share of {self.corpus!r}", self.weight, "must be in [0, 1]")
+        _require(self.corpus != "", "share.corpus", self.corpus, "must name a corpus")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training on one mixture under one schedule. Durations are in tokens.
+
+    `name` is for people (axes, tables); it is no part of a state's identity.
+    """
+
+    name: str
+    tokens: int
+    mixture: tuple[Share, ...]
+    schedule: tuple[Stage, ...]
+    reset_optimizer: bool = False
+
+    def __post_init__(self) -> None:
+        where = f"phase {self.name!r}"
+        _require(self.name.isidentifier(), "phase.name", self.name, "must be an identifier")
+        _require(self.tokens >= 1, f"{where}: tokens", self.tokens, "must be at least 1")
+        _require(len(self.mixture) > 0, f"{where}: mixture", [], "needs a corpus")
+        names = [share.corpus for share in self.mixture]
+        _require(len(set(names)) == len(names), f"{where}: mixture", names, "names a corpus twice")
+        total = math.fsum(share.weight for share in self.mixture)
+        _require(abs(total - 1) < 1e-9, f"{where}: mixture weights sum to", total, "must sum to 1")
+        open_ended = [stage for stage in self.schedule if stage.tokens is None]
+        fixed = sum(stage.tokens for stage in self.schedule if stage.tokens is not None)
+        label = f"{where}: schedule"
+        _require(len(open_ended) <= 1, label, "tokens null", "only one stage may take the rest")
+        if open_ended:
+            allowed = f"must leave tokens of the phase's {self.tokens} for the open stage"
+            _require(fixed < self.tokens, f"{label} tokens", fixed, allowed)
+        else:
+            allowed = f"must sum to the phase's {self.tokens}"
+            _require(fixed == self.tokens, f"{label} tokens", fixed, allowed)
+
+    def stage_tokens(self) -> list[int]:
+        """Tokens of each stage, the open one filled in."""
+        rest = self.tokens - sum(stage.tokens or 0 for stage in self.schedule)
+        return [stage.tokens if stage.tokens is not None else rest for stage in self.schedule]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training run. `seed` draws the initial weights and the order of the data."""
+
+    model: ModelSpec
+    optimizer: OptimizerSpec
+    phases: tuple[Phase, ...]
+    seed: int
+    batch: int
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"must be in 0..{MAX_SEED}")
+        _require(self.batch >= 1, "batch", self.batch, "must be at least 1 window a step")
+        _require(len(self.phases) > 0, "phases", [], "needs at least one phase")
+        names = [phase.name for phase in self.phases]
+        _require(len(set(names)) == len(names), "phases", names, "names must differ")
+        for phase in self.phases:
+            self.steps_in(phase.tokens, f"phase {phase.name!r}: tokens")
+            for stage, tokens in zip(phase.schedule, phase.stage_tokens(), strict=True):
+                self.steps_in(tokens, f"phase {phase.name!r}: {stage.shape} stage tokens")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch * self.model.context
+
+    @property
+    def steps(self) -> int:
+        return sum(self.phase_steps())
+
+    def steps_in(self, tokens: int, field: str = "tokens") -> int:
+        """Steps that `tokens` make: the one place where tokens become steps. Raises Refused."""
+        steps, odd = divmod(tokens, self.tokens_per_step)
+        if odd:
+            step = self.tokens_per_step
+            near = f"{steps * step} or {(steps + 1) * step}"
+            raise Refused(f"{field} = {tokens}: must be whole steps of {step} tokens ({near})")
+        return steps
+
+    def phase_steps(self) -> list[int]:
+        """Steps of each phase, in order."""
+        return [self.steps_in(phase.tokens) for phase in self.phases]
+
+    def phase_start(self, name: str) -> int:
+        """First step of the phase called `name`. Raises Refused."""
+        start = 0
+        for phase, steps in zip(self.phases, self.phase_steps(), strict=True):
+            if phase.name == name:
+                return start
+            start += steps
+        known = ", ".join(phase.name for phase in self.phases)
+        raise Refused(f"no phase {name!r}; this run has {known}")
+
+    def phase_of(self, step: int) -> tuple[Phase, int]:
+        """The phase that made the state at `step`, and the step within it (step 0: the first)."""
+        start = 0
+        for phase, steps in zip(self.phases, self.phase_steps(), strict=True):
+            if step <= start + steps:
+                return phase, step - start
+            start += steps
+        raise Refused(f"step {step} lies behind the run's end at {start}")
+
+    def corpora(self) -> list[str]:
+        """Names of the corpora that this run reads, in order of first use."""
+        shares = [share for phase in self.phases for share in phase.mixture if share.weight > 0]
+        return list(dict.fromkeys(share.corpus for share in shares))
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON of a dataclass or plain value. Raises Refused on what has no such form."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # Read once more, so that 0 and 0.0 in a float field, or a list for a tuple, write alike.
+        kind = type(value)
+        value = dataclasses.asdict(read(kind, dataclasses.asdict(value), kind.__name__))
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"cannot be written canonically: {error}") from None
+
+
+def from_json(cls: type[T], text: str) -> T:
+    """Read a dataclass back; unknown keys, wrong types and impossible values are refused."""
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise Refused(f"not JSON: {error}") from None
+    return read(cls, value, cls.__name__)
+
+
+def _refuse_constant(name: str) -> None:
+    raise Refused(f"{name} is no JSON number")
+
+
+def read(kind: Any, value: Any, where: str) -> Any:
+    """`value` (plain JSON) as `kind`, strictly. `where` names the field in the refusal."""
+    origin = typing.get_origin(kind)
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(kind, value, where)
+    if origin is tuple:
+        item, *_ = typing.get_args(kind)
+        if not isinstance(value, list | tuple):
+            raise Refused(f"{where} = {value!r}: must be a list")
+        return tuple(read(item, one, f"{where}[{k}]") for k, one in enumerate(value))
+    if origin is Literal:
+        allowed = typing.get_args(kind)
+        _require(value in allowed, where, value, f"one of {', '.join(map(str, allowed))}")
+        return value
+    if origin is types.UnionType:
+        options = typing.get_args(kind)
+        if value is None and type(None) in options:
+            return None
+        return read(next(o for o in options if o is not type(None)), value, where)
+    return _read_plain(kind, value, where)
+
+
+def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise Refused(f"{where} = {value!r}: must be an object with the fields of {kind.__name__}")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for key in value:
+        if key not in fields:
+            raise Refused(f"{where}: unknown key {key!r}; the keys are {', '.join(fields)}")
+    for name, field in fields.items():
+        if name not in value and field.default is dataclasses.MISSING:
+            raise Refused(f"{where}: key {name!r} is missing")
+    return kind(**{key: read(hints[key], one, f"{where}.{key}") for key, one in value.items()})
+
+
+def _read_plain(kind: type, value: Any, where: str) -> Any:
+    # bool is an int to Python, and 3 is a legal float to a person: neither is left to chance.
+    checks: dict[type, tuple[Callable[[Any], bool], str]] = {
+        bool: (lambda v: isinstance(v, bool), "must be true or false"),
+        int: (lambda v: isinstance(v, int) and not isinstance(v, bool), "must be a whole number"),
+        float: (
+            lambda v: isinstance(v, int | float) and not isinstance(v, bool),
+            "must be a number",
+        ),
+        str: (lambda v: isinstance(v, str), "must be a text"),
+    }
+    holds, allowed = checks[kind]
+    _require(holds(value), where, value, allowed)
+    return kind(value)

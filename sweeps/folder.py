@@ -1,0 +1,197 @@
+"""The output folder of a sweep: which sweep it holds, with which texts and stack, and who writes.
+
+    sweep.json     study, scale, arms, evaluations as last asked; digests of the corpora; stack size
+    segments/      the store (lab.store)
+    .lock          held by the process that trains
+
+A folder holds one sweep. The sweep may grow: more values on an axis, another axis, longer last
+phases, other horizons or evaluations. Anything else belongs into another folder.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.errors import Failed, Refused
+from lab.identity import NUMERICS
+from lab.spec import canonical
+from lab.store import SCHEMA, Store
+from sweeps.grid import Grid, plain
+from sweeps.sweep import Sweep, sweep_from_json
+
+SWEEP_FILE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a folder says it holds."""
+
+    sweep: Sweep
+    settings: dict[str, Any]
+    digests: dict[str, str]
+    stack: int
+
+
+class Folder:
+    """An output folder; making one touches nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.store = Store(path)
+
+    def held(self) -> Held | None:
+        """What the folder holds, or None if it is empty or absent. Raises Refused."""
+        file = self.path / SWEEP_FILE
+        try:
+            if not self.path.exists() or not any(self._contents()):
+                return None
+            if not self.path.is_dir():
+                raise Refused(f"{self.path} is not a folder")
+            text = file.read_text()
+        except FileNotFoundError:
+            raise Refused(
+                f"{self.path} is no sweep's folder (no {SWEEP_FILE}): choose another"
+            ) from None
+        except OSError as error:
+            raise Refused(f"cannot read {file}: {error.strerror}") from None
+        try:
+            tree = json.loads(text)
+            if tree["schema"] != SCHEMA:
+                raise Refused(f"{self.path} has schema {tree['schema']}, this lab {SCHEMA}")
+            if tree["numerics"] != NUMERICS:
+                raise Refused(
+                    f"{self.path} was trained with numerics {tree['numerics']}, this lab has "
+                    f"{NUMERICS}: choose another folder"
+                )
+            sweep = sweep_from_json(canonical(tree["sweep"]))
+            digests = {str(name): str(digest) for name, digest in tree["digests"].items()}
+            return Held(sweep, dict(tree["settings"]), digests, int(tree["stack"]))
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, Refused):
+                raise
+            raise Refused(f"{file} cannot be read as a sweep: {error}") from None
+
+    def _contents(self) -> Iterator[str]:
+        names = os.listdir(self.path) if self.path.is_dir() else ["(a file)"]
+        return (name for name in names if name != ".lock")
+
+    def refuse_another(self, sweep: Sweep, digests: dict[str, str]) -> None:
+        """Raise Refused if the folder holds something that `sweep` does not grow out of."""
+        held = self.held()
+        if held is None:
+            return
+        difference = _difference(held.sweep, sweep)
+        if difference is None:
+            for name, digest in held.digests.items():
+                if digests.get(name, digest) != digest:
+                    difference = f"corpus {name!r} was another text ({digest[:8]})"
+        if difference is not None:
+            raise Refused(f"{self.path} holds another sweep: {difference}; choose another --out")
+
+    def write(self, sweep: Sweep, settings: Any, digests: dict[str, str], stack: int) -> None:
+        """Note down what the folder holds from now on. Raises Failed."""
+        held = self.held()
+        known = held.digests if held is not None else {}
+        tree = {
+            "schema": SCHEMA,
+            "numerics": NUMERICS,
+            "sweep": json.loads(sweep.to_json()),
+            "settings": plain(settings or {}),
+            "digests": {**known, **digests},
+            "stack": stack,
+        }
+        write_text(self.path / SWEEP_FILE, canonical(tree))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for training. Raises Refused if another process does, Failed."""
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout:
+            raise Refused(f"another process is training into {self.path}: wait for it") from None
+        except OSError as error:
+            raise Refused(f"cannot write to {self.path}: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises Failed."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        full = "disk full" if error.errno == 28 else error.strerror
+        raise Failed(f"cannot write {path}: {full}") from None
+
+
+def _difference(held: Sweep, asked: Sweep) -> str | None:
+    """Why `asked` does not grow out of `held`, or None."""
+    if held.study != asked.study:
+        return f"study {held.study!r}, not {asked.study!r}"
+    if held.scale != asked.scale:
+        return f"scale {held.scale!r}, not {asked.scale!r}"
+    for name, grid in asked.arms.items():
+        if name in held.arms:
+            difference = _base_difference(held.arms[name], grid)
+            if difference is not None:
+                return f"arm {name!r} has {difference}"
+    return None
+
+
+def _base_difference(held: Grid, asked: Grid) -> str | None:
+    free = {*held.axes, *asked.axes}
+
+    def fixed(grid: Grid) -> dict[str, Any]:
+        tree = plain(grid.base)
+        tree["phases"][-1]["tokens"] = None  # a longer last phase begins with the shorter one
+        return {k: v for k, v in _leaves(tree).items() if not _covered(k, tree, free)}
+
+    before, now = fixed(held), fixed(asked)
+    for path in [*before, *now]:
+        if before.get(path) != now.get(path):
+            return f"{path} = {before.get(path)!r}, not {now.get(path)!r}"
+    return None
+
+
+def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    """Plain values of a JSON tree by dotted path, phases by name."""
+    if isinstance(tree, dict):
+        pairs = tree.items()
+    elif isinstance(tree, list):
+        pairs = {str(one.get("name", k)) if isinstance(one, dict) else str(k): one
+                 for k, one in enumerate(tree)}.items()
+    else:
+        return {path.removeprefix("phases."): tree}
+    found: dict[str, Any] = {}
+    for key, one in pairs:
+        found.update(_leaves(one, f"{path}.{key}" if path else key))
+    return found
+
+
+def _covered(path: str, tree: Any, axes: set[str]) -> bool:
+    """Whether an axis sets the value at `path`."""
+    for axis in axes:
+        phase, _, last = axis.rpartition(".")
+        if last == "ratio" and path.startswith(f"{phase}.mixture.") and path.endswith("weight"):
+            return True
+        if last in ("peak_lr", "end_lr") and path.startswith(f"{phase}.schedule.") and (
+            path.endswith("to_lr")
+        ):
+            return True
+        if path == axis or path.startswith(f"{axis}."):
+            return True
+    return False

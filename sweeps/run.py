@@ -1,0 +1,103 @@
+"""Asks for a sweep, trains what is missing, and hands back its table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lab.corpora import Corpus, open_corpus
+from lab.errors import Damaged, Failed
+from lab.store import Index
+from sweeps.folder import Folder
+from sweeps.plan import Plan, corpora_of, make_plan
+from sweeps.progress import Display
+from sweeps.remaining import remaining
+from sweeps.results import table
+from sweeps.sweep import Sweep
+
+REBUILDS = 8  # damaged states found one after another before we stop believing the disk
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a sweep left behind."""
+
+    plan: Plan
+    index: Index
+    results: pd.DataFrame
+    trained_tokens: int
+    stack: int
+
+
+def open_corpora(sweep: Sweep, verify: bool = False) -> dict[str, Corpus]:
+    """Every corpus of a sweep, by name. Raises Refused."""
+    return {name: open_corpus(name, verify) for name in corpora_of(sweep)}
+
+
+def run_sweep(
+    sweep: Sweep,
+    out: Path,
+    settings: Any = None,
+    stack: int | None = None,
+    quiet: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Train what of `sweep` is missing in `out`. Safe to repeat, and to kill. Raises Refused, Failed.
+
+    `stack` is fixed when the folder is made, and kept; `say` hears of what was found broken.
+    """
+    folder = Folder(out)
+    held = folder.held()
+    corpora = open_corpora(sweep, verify=True)
+    digests = {name: corpus.digest for name, corpus in corpora.items()}
+    folder.refuse_another(sweep, digests)
+    plan = make_plan(sweep, corpora)
+    for one in plan.evaluation_sets.values():
+        one.tokens()  # too few validation windows are refused before anything is written
+    plan.refuse_repeats()
+    if stack is None:
+        stack = held.stack if held is not None else default_stack()
+    trained = 0
+    with folder.locked():
+        folder.write(sweep, settings, digests, stack)
+        if folder.store.sweep_attempts():
+            say("left over from a run that was stopped: removed, nothing of it is lost")
+        for _ in range(REBUILDS):
+            index = folder.store.load(verify_states=True)
+            for line in index.broken:
+                say(f"damaged, set aside and trained again from its parent: {line}")
+            todo = remaining(plan, index)
+            if not todo.work:
+                break
+            try:
+                trained += _train(plan, folder, index, todo.work, stack, quiet)
+            except Damaged as damage:
+                say(f"{damage}; set aside and trained again from its parent")
+        else:
+            raise Failed(f"states in {out} keep being damaged: check that disk")
+    return Outcome(plan, index, table(plan, index), trained, stack)
+
+
+def _train(
+    plan: Plan, folder: Folder, index: Index, work: list[Any], stack: int, quiet: bool
+) -> int:
+    from sweeps.engines.local import LocalEngine  # jax: only whoever trains pays for it
+
+    tokens = flops = 0
+    for piece in work:
+        segment = plan.segments[piece.segment]
+        steps = piece.stop - piece.start
+        tokens += steps * segment.path.run.tokens_per_step
+        flops += segment.flops * steps // (segment.stop - segment.start)
+    with Display(tokens, flops, len(work), quiet) as display:
+        LocalEngine(plan, folder.store, stack, display).train(work, dict(index.states))
+    return tokens
+
+
+def default_stack() -> int:
+    """Lanes of a stack on this machine, when nobody says."""
+    from lab.mesh import default_lanes
+
+    return default_lanes()
