@@ -146,10 +146,11 @@ class Store:
             shutil.rmtree(attempt, ignore_errors=True)
             raise Failed(_why_not_written(segment, error)) from error
 
-    def load(self, verify_states: bool = False) -> Index:
-        """Read every committed segment; what is damaged is set aside and named in `broken`.
+    def load(self, verify_states: bool = False, set_aside: bool = True) -> Index:
+        """Read every committed segment; what is damaged is named in `broken` and not used.
 
         Small files are always checked against their checksums, arrays when `verify_states`.
+        `set_aside`: damaged segments lose their marker, to be trained again; else only read.
         """
         index = Index()
         if not self.folder.is_dir():
@@ -158,7 +159,8 @@ class Store:
             try:
                 record, folder, rows = _read_attempt(marker, verify_states)
             except (Failed, OSError, ValueError, KeyError, TypeError) as error:
-                self._set_aside(marker)
+                if set_aside:
+                    self._set_aside(marker)
                 index.broken.append(f"segment {marker.parent.name[:12]}: {error}")
                 continue
             index.add(record, folder, rows)

@@ -2,7 +2,7 @@
 
     sweep.json     study, scale, arms, evaluations as last asked; digests of the corpora; stack size
     segments/      the store (lab.store)
-    .lock          held by the process that trains
+    .lock          held by the process that trains;  .progress.json  what it last said
 
 A folder holds one sweep. The sweep may grow: more values on an axis, another axis, longer last
 phases, other horizons or evaluations. Anything else belongs into another folder.
@@ -77,7 +77,7 @@ class Folder:
 
     def _contents(self) -> Iterator[str]:
         names = os.listdir(self.path) if self.path.is_dir() else ["(a file)"]
-        return (name for name in names if name != ".lock")
+        return (name for name in names if not name.startswith("."))
 
     def refuse_another(self, sweep: Sweep, digests: dict[str, str]) -> None:
         """Raise Refused if the folder holds something that `sweep` does not grow out of."""

@@ -1,8 +1,13 @@
 """What a person sees while a sweep runs: a live line on a terminal, plain lines elsewhere."""
 
+import contextlib
+import json
+import os
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -10,6 +15,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from sweeps.remaining import Work
 
 PLAIN_LINE_SECONDS = 10.0
+FILE_SECONDS = 1.0
+PROGRESS_FILE = ".progress.json"
 
 
 def duration(seconds: float) -> str:
@@ -33,10 +40,15 @@ def count(number: float) -> str:
 class Display:
     """Tokens, last loss of each corpus, and time left (by FLOPs). Implements the engine's Watcher.
 
-    Quiet if told so; everything goes to standard error.
+    Quiet if told so; everything goes to standard error. The same line is left in a small file of the
+    output folder, for `lab status`.
     """
 
-    def __init__(self, tokens: int, flops: int, segments: int, quiet: bool = False) -> None:
+    def __init__(
+        self, tokens: int, flops: int, segments: int, folder: Path, quiet: bool = False
+    ) -> None:
+        self.file = folder / PROGRESS_FILE
+        self.running = 0
         self.tokens, self.flops, self.segments = tokens, flops, segments
         self.tokens_done = self.flops_done = self.segments_done = 0
         self.losses: dict[str, float] = {}
@@ -44,6 +56,7 @@ class Display:
         self.console = Console(stderr=True, highlight=False)
         self.live = not quiet and self.console.is_terminal
         self.begun = self.last_line = time.monotonic()
+        self.last_written = 0.0
         self.progress: Progress | None = None
         self.task: TaskID | None = None
 
@@ -65,6 +78,12 @@ class Display:
     ) -> None:
         if self.progress is not None:
             self.progress.stop()
+        self.file.unlink(missing_ok=True)
+
+    def started(self, work: Work) -> None:
+        """A segment got a lane."""
+        self.running += 1
+        self._show()
 
     def trained(self, tokens: int, flops: int) -> None:
         """`tokens` more are done."""
@@ -79,6 +98,7 @@ class Display:
     def finished(self, work: Work, diverged_step: int | None) -> None:
         """A segment is trained."""
         self.segments_done += 1
+        self.running -= 1
         if diverged_step is not None:
             self.say(
                 f"diverged: a run's loss is not finite at step {diverged_step}; the others go on"
@@ -112,3 +132,18 @@ class Display:
         elif not self.quiet and time.monotonic() - self.last_line >= PLAIN_LINE_SECONDS:
             self.last_line = time.monotonic()
             self.say(self.line())
+        if time.monotonic() - self.last_written >= FILE_SECONDS:
+            self.last_written = time.monotonic()
+            note = {"pid": os.getpid(), "running": self.running, "line": self.line()}
+            with contextlib.suppress(OSError):  # a full disk stops the run elsewhere, and says so
+                self.file.write_text(json.dumps(note))
+
+
+def alive(folder: Path) -> dict[str, Any] | None:
+    """What the process that trains into a folder on this machine last said, if there is one."""
+    try:
+        note = json.loads((folder / PROGRESS_FILE).read_text())
+        os.kill(int(note["pid"]), 0)
+        return {"running": int(note["running"]), "line": str(note["line"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -91,7 +91,7 @@ def _train(
         steps = piece.stop - piece.start
         tokens += steps * segment.path.run.tokens_per_step
         flops += segment.flops * steps // (segment.stop - segment.start)
-    with Display(tokens, flops, len(work), quiet) as display:
+    with Display(tokens, flops, len(work), folder.path, quiet) as display:
         LocalEngine(plan, folder.store, stack, display).train(work, dict(index.states))
     return tokens
 

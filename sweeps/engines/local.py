@@ -35,6 +35,7 @@ COMMIT_SECONDS = 300.0  # a long piece commits what it has this often
 class Watcher(Protocol):
     """Who wants to know how it goes."""
 
+    def started(self, work: Work) -> None: ...
     def trained(self, tokens: int, flops: int) -> None: ...
     def loss(self, corpus: str, loss_nats: float) -> None: ...
     def finished(self, work: Work, diverged_step: int | None) -> None: ...
@@ -190,6 +191,7 @@ class _Group:
             evaluate=work.evaluate,
             committed_at=time.monotonic(),
         )
+        self.engine.watcher.started(work)
 
     def _evaluate_new(self) -> None:
         """Evaluate lanes that start at a stop; finish those that were to do no more."""

@@ -1,0 +1,46 @@
+"""Laws from tables of losses: fit, interval, hold-out, critical ratio, figure, report.
+
+Needs NumPy, SciPy, pandas and matplotlib; each is imported by the module that uses it, when it is
+used. Never imports the training core: a table from any trainer will do.
+
+    import fits
+    table = fits.read_table("losses.csv")
+    one = fits.fit("chinchilla", table, bootstrap=200)
+    print(one.summary())
+"""
+
+import importlib
+from typing import Any
+
+_WHERE = {
+    "fit": "fits.fitting",
+    "fit_groups": "fits.fitting",
+    "Fit": "fits.result",
+    "Interval": "fits.result",
+    "load_fits": "fits.result",
+    "save_fits": "fits.result",
+    "Law": "fits.law",
+    "law": "fits.laws",
+    "all_laws": "fits.laws",
+    "read_table": "fits.table",
+    "write_table": "fits.table",
+    "critical_ratio": "fits.critical",
+    "turning_ratio": "fits.critical",
+    "mean_interval": "fits.uncertainty",
+    "Refused": "fits.errors",
+}
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'fits' has no attribute {name!r}")
+    module = importlib.import_module(_WHERE[name])
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,214 @@
+"""Figures: one style, three formats, each with its data.
+
+A figure is a value (name, caption, data, and how to draw it); nothing is drawn until it is saved.
+Colours are Okabe & Ito's for categories and cividis for ordered values: both can be told apart
+without red and green.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fits.errors import Refused
+from fits.result import Fit
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+FORMATS = ("svg", "pdf", "png")
+CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLUMN_INCHES = 3.5
+PAGE_INCHES = 7.0
+
+_STYLE = {
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8.5,
+    "legend.fontsize": 7.5,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "scaling-law-lab",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure to be drawn. `data` holds every number it shows; `draw` fills an empty canvas."""
+
+    name: str
+    caption: str
+    data: "pd.DataFrame"
+    draw: "Callable[[Canvas], None]"
+    inches: tuple[float, float] = (PAGE_INCHES, 2.8)
+
+    def render(self, kind: str) -> bytes:
+        """The picture as bytes of one of FORMATS; the same figure gives the same bytes."""
+        from matplotlib.figure import Figure as Canvas
+
+        with _style():
+            canvas = Canvas(figsize=self.inches)
+            self.draw(canvas)
+            stream = io.BytesIO()
+            dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+            canvas.savefig(stream, format=kind, metadata=dated[kind])
+        return stream.getvalue()
+
+    def save(self, path: Path) -> None:
+        """Write one format, by the path's ending. Raises Refused."""
+        kind = path.suffix.removeprefix(".")
+        if kind not in FORMATS:
+            endings = ", ".join(f".{one}" for one in FORMATS)
+            raise Refused(f"cannot write {path.name}: a figure ends in {endings}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.render(kind))
+        except OSError as error:
+            raise Refused(f"cannot write {path}: {error.strerror}") from None
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib as mpl
+
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def ordered_colours(count: int) -> list[Any]:
+    """Colours for `count` ordered values, dark to light, none too pale for white paper."""
+    from matplotlib import colormaps
+
+    return [colormaps["cividis"](x) for x in np.linspace(0.0, 0.88, count)]
+
+
+def token_axis(axes: "Axes", name: str = "x") -> None:
+    """Tick labels such as 120 k, 1.2 M, 20 B; log axes get ticks at 1, 2 and 5."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    if (axes.get_xscale() if name == "x" else axes.get_yscale()) == "log":
+        low, high = axes.get_xlim() if name == "x" else axes.get_ylim()
+        several = high / max(low, 1e-300) > 300
+        axis.set_major_locator(LogLocator(subs=(1.0,) if several else (1.0, 2.0, 5.0)))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def short_count(value: float) -> str:
+    """A count as people write it: 950, 120 k, 1.2 M, 20 B."""
+    for limit, unit in ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def curves_with_band(
+    axes: "Axes",
+    frame: "pd.DataFrame",
+    x: str,
+    y: str,
+    by: str,
+    label: Callable[[Any], str] = str,
+    colours: Sequence[Any] | None = None,
+) -> None:
+    """A line for each value of `by`: mean of `y` at each `x`, and the range of its units as a band."""
+    values = sorted(frame[by].unique())
+    shades = list(colours) if colours is not None else ordered_colours(len(values))
+    for value, colour in zip(values, shades, strict=True):
+        at = frame[frame[by] == value].groupby(x)[y].agg(["mean", "min", "max"])
+        axes.plot(at.index, at["mean"], color=colour, label=label(value))
+        axes.fill_between(at.index, at["min"], at["max"], color=colour, alpha=0.2, linewidth=0)
+
+
+def fit_with_band(
+    axes: "Axes", one: Fit, variable: str, colour: Any, label: str, marker: str = "o"
+) -> None:
+    """Points, fitted curve with the band of the curve, held-out rows as open marks with intervals."""
+    x = one.x[variable]
+    held = np.array([row.variables[variable] for row in one.held_out])
+    every = np.concatenate([x, held])
+    line = np.linspace(every.min(), every.max(), 200)
+    others = {name: np.full(200, np.median(v)) for name, v in one.x.items() if name != variable}
+    middle, low, high = one.band({variable: line, **others}, new=False)
+    axes.plot(line, middle, color=colour, linewidth=1.1)
+    if np.all(np.isfinite(low)) and np.all(np.isfinite(high)):
+        axes.fill_between(line, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(x, one.y, marker, color=colour, label=label)
+    for row, place in zip(one.held_out, held, strict=True):
+        axes.plot(place, row.observed, marker, color=colour, markerfacecolor="white")
+
+
+def fit_figure(one: Fit, variable: str | None = None) -> Figure:
+    """A fit over one of its variables, with a panel of residuals below."""
+    import pandas as pd
+
+    law = one.law
+    variable = variable or law.variables[0].name
+    if variable not in one.x:
+        known = ", ".join(v.name for v in law.variables)
+        raise Refused(f"law {law.name} has no variable {variable!r}; it has {known}")
+    shown = next(v for v in law.variables if v.name == variable)
+    predicted = one.problem.predict(one.params)
+    data = pd.DataFrame({**one.x, law.response.name: one.y, "predicted": predicted})
+    data["residual"] = one.y - predicted
+    data["held_out"] = False
+    for row in one.held_out:
+        data.loc[len(data)] = {
+            **row.variables,
+            law.response.name: row.observed,
+            "predicted": row.predicted,
+            "residual": row.observed - row.predicted,
+            "held_out": True,
+        }
+
+    def draw(canvas: "Canvas") -> None:
+        upper, lower = canvas.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        wide = one.x[variable].max() / max(one.x[variable].min(), 1e-300) > 20
+        if len(law.variables) == 1:
+            fit_with_band(upper, one, variable, CATEGORIES[0], one.label())
+        else:  # no single curve: points and what the law says at each
+            upper.plot(one.x[variable], one.y, "o", color=CATEGORIES[0], label=one.label())
+            upper.plot(
+                one.x[variable], predicted, "x", color=CATEGORIES[1], label="law at each point"
+            )
+        if wide:
+            upper.set_xscale("log")
+        fitted = data[~data["held_out"]]
+        held = data[data["held_out"]]
+        lower.axhline(0, color="#666666", linewidth=0.7)
+        lower.plot(fitted[variable], fitted["residual"], "o", color=CATEGORIES[0])
+        lower.plot(
+            held[variable], held["residual"], "o", color=CATEGORIES[0], markerfacecolor="white"
+        )
+        upper.set_ylabel(f"{law.response.name.replace('_nats', '')} ({law.response.unit})")
+        lower.set_ylabel("observed - law")
+        lower.set_xlabel(f"{variable} ({shown.unit})")
+        upper.set_title(law.formula)
+        upper.legend()
+        if wide or one.x[variable].max() > 1e4:
+            token_axis(lower)
+
+    caption = f"{law.title}: {law.formula} ({law.source}). Open marks were held out."
+    return Figure(one.name or law.name, caption, data, draw, (COLUMN_INCHES * 1.3, 3.6))

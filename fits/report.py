@@ -1,0 +1,133 @@
+"""`report.html`: one self-contained page; every name in it is escaped."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fits.errors import Refused
+from fits.plots import Figure
+from fits.result import Fit, Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report; numbers are shown with few digits, the CSV beside it has them all."""
+
+    name: str
+    caption: str
+    frame: "pd.DataFrame"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study says once its runs are there.
+
+    `headline` is one line; `notes` are what a reader must know before believing it; `readings` is
+    plain data for `fit.json`.
+    """
+
+    headline: str
+    tables: Sequence[Table]
+    fits: Sequence[Fit]
+    figures: Sequence[Figure]
+    notes: Sequence[str]
+    readings: Mapping[str, Any]
+
+    def table(self, name: str) -> "pd.DataFrame":
+        """The table called `name`. Raises Refused."""
+        for one in self.tables:
+            if one.name == name:
+                return one.frame
+        raise Refused(f"no table {name!r}: {', '.join(one.name for one in self.tables)}")
+
+    def figure(self, name: str) -> Figure:
+        """The figure called `name`. Raises Refused."""
+        for one in self.figures:
+            if one.name == name:
+                return one
+        raise Refused(f"no figure {name!r}: {', '.join(one.name for one in self.figures)}")
+
+
+def write_report(
+    path: Path,
+    title: str,
+    question: str,
+    findings: Findings,
+    facts: Mapping[str, str],
+    details: Mapping[str, str],
+) -> None:
+    """Write the page. `facts` are short (what ran, with what); `details` long (specs). Refused."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fits", "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    pictures = [
+        (one, base64.b64encode(one.render("svg")).decode("ascii")) for one in findings.figures
+    ]
+    page = environment.get_template("report.html.jinja").render(
+        title=title,
+        question=question,
+        findings=findings,
+        pictures=pictures,
+        facts=facts,
+        details=details,
+        cell=cell,
+        limits=limits,
+        fit_rows=fit_rows(findings.fits),
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise Refused(f"cannot write {path}: {error.strerror}") from None
+
+
+def cell(value: Any) -> str:
+    """A value of a table as text: four digits, a dash for nothing."""
+    if value is None or value != value:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def limits(one: Interval | None) -> str:
+    """An interval as text."""
+    if one is None:
+        return "pinned"
+    if one.low is None and one.high is None:
+        return f"none ({one.note})" if one.note else "none"
+    low = "−∞" if one.low is None else f"{one.low:.4g}"
+    high = "∞" if one.high is None else f"{one.high:.4g}"
+    return f"{low} .. {high}"
+
+
+def fit_rows(fits: Sequence[Fit]) -> list[dict[str, Any]]:
+    """One row a fit, for a table."""
+    rows = []
+    for one in fits:
+        params = [(key, value, limits(one.intervals.get(key))) for key, value in one.params.items()]
+        rows.append(
+            {
+                "label": one.label(),
+                "formula": one.law.formula,
+                "params": params,
+                "points": one.points,
+                "rms": one.residual_rms,
+                "agree": f"{one.agree}/{one.starts}",
+                "held_out": one.held_out,
+                "notes": one.notes,
+                "method": next(
+                    (i.method for i in one.intervals.values() if i.method != "none"), "none"
+                ),
+            }
+        )
+    return rows

@@ -1,0 +1,157 @@
+"""Tables of losses: read, choose columns, choose rows, refuse what cannot be fitted."""
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fits.errors import Refused
+from fits.law import Law, Variable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_TERM = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*\Z")
+
+
+def read_table(path: str | Path) -> "pd.DataFrame":
+    """Read a .csv or .parquet table. Raises Refused."""
+    import pandas as pd
+
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise Refused(f"cannot read {path.name}: a table ends in .csv or .parquet")
+    try:
+        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise Refused(f"cannot read {path}: {reason}") from None
+    except Exception as error:  # pandas and pyarrow raise their own kinds for files that are none
+        raise Refused(f"cannot read {path} as a table: {str(error).splitlines()[0]}") from None
+    if frame.empty:
+        raise Refused(f"{path} has no rows")
+    return frame
+
+
+def rows_where(frame: "pd.DataFrame", condition: str) -> "pd.Series[bool]":
+    """Rows that fulfil `column op value [and ...]`; parsed here, never evaluated. Raises Refused."""
+    import pandas as pd
+
+    chosen = pd.Series(True, index=frame.index)
+    for term in re.split(r"\s+and\s+", condition.strip()):
+        match = _TERM.match(term)
+        if match is None:
+            raise Refused(f"condition {term!r}: must read 'column op value', op one of == != < ...")
+        column, comparison, text = match.groups()
+        if column not in frame.columns:
+            raise Refused(_no_column(column, frame))
+        chosen &= _COMPARE[comparison](frame[column], _value_like(frame[column], text, term))
+    return chosen
+
+
+def _value_like(column: "pd.Series[Any]", text: str, term: str) -> Any:
+    bare = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+    if column.dtype == bool:
+        if bare.lower() not in ("true", "false"):
+            raise Refused(f"condition {term!r}: {column.name} is true or false")
+        return bare.lower() == "true"
+    if column.dtype.kind in "iuf":
+        try:
+            top, _, bottom = bare.partition("/")
+            return float(top) / float(bottom) if bottom else float(top)
+        except (ValueError, ZeroDivisionError):
+            raise Refused(f"condition {term!r}: {column.name} holds numbers") from None
+    return bare
+
+
+def _no_column(name: str, frame: "pd.DataFrame") -> str:
+    return f"the table has no column {name!r}; it has {', '.join(map(str, frame.columns))}"
+
+
+def resolve_columns(
+    law: Law, frame: "pd.DataFrame", columns: Mapping[str, str] | None, response: bool = True
+) -> tuple[dict[str, str], list[str]]:
+    """(law's name -> column, what to tell the user). Raises Refused on what is missing.
+
+    A response that is not there by name is taken from the only column that looks like it
+    (`loss_*_nats`), and that is said.
+    """
+    given = dict(columns or {})
+    wanted = [*law.variables, *([law.response] if response else [])]
+    for name in given:
+        if name not in {one.name for one in wanted}:
+            known = ", ".join(one.name for one in wanted)
+            raise Refused(f"law {law.name} has no variable {name!r}; it has {known}")
+    chosen: dict[str, str] = {}
+    notes: list[str] = []
+    for one in wanted:
+        column = given.get(one.name, one.name)
+        if column not in frame.columns and one is law.response and one.name not in given:
+            alike = [str(c) for c in frame.columns if re.match(r"loss_\w+_nats\Z", str(c))]
+            if one.name == "loss_nats" and len(alike) == 1:
+                column = alike[0]
+                notes.append(f"{one.name} is taken from column {column}")
+        if column not in frame.columns:
+            raise Refused(f"law {law.name} needs {one.name}: {_no_column(column, frame)}")
+        chosen[one.name] = column
+    return chosen, notes
+
+
+def drop_shared_rows(frame: "pd.DataFrame") -> tuple["pd.DataFrame", int]:
+    """The table with each state of a shared segment once, and how many rows that left out.
+
+    Runs that branch off one trunk list the trunk's rows each; counted twice they would look like
+    independent evidence.
+    """
+    keys = [name for name in ("segment", "step", "corpus") if name in frame.columns]
+    if "segment" not in keys or "step" not in keys:
+        return frame, 0
+    kept = frame.drop_duplicates(subset=keys)
+    return kept, len(frame) - len(kept)
+
+
+def column_values(one: Variable, frame: "pd.DataFrame", column: str) -> np.ndarray:
+    """A column as float64, checked for what a law can take. Raises Refused naming the row."""
+    import pandas as pd
+
+    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        where = frame.index[bad[0]]
+        raise Refused(
+            f"column {column!r}: {frame[column].iloc[bad[0]]!r} in row {where} is not a finite "
+            f"number ({len(bad)} such): leave those rows out"
+        )
+    bad = np.flatnonzero(values <= 0) if one.positive else np.array([], int)
+    if len(bad):
+        where = frame.index[bad[0]]
+        raise Refused(
+            f"column {column!r}: {values[bad[0]]:g} in row {where}: {one.name} must be positive"
+        )
+    return values
+
+
+def write_table(frame: "pd.DataFrame", path: str | Path) -> None:
+    """Write a table as .csv or .parquet. Raises Refused."""
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise Refused(f"cannot write {path.name}: a table ends in .csv or .parquet")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            frame.to_csv(path, index=False, lineterminator="\n")
+        else:
+            frame.to_parquet(path, index=False)
+    except OSError as error:
+        raise Refused(f"cannot write {path}: {error.strerror or error}") from None

@@ -1,0 +1,182 @@
+"""The command `lab`. Parses, and hands over; heavy libraries load with the verb that needs them."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+EXIT_REFUSED = 2
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with one line for a mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_REFUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _verb(
+    verbs: Any, name: str, module: str, function: str, help_: str, example: str
+) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=help_, description=help_, epilog=f"example: {example}"
+    )
+    verb.add_argument("--json", action="store_true", help="one JSON value on standard output")
+    verb.set_defaults(module=module, function=function)
+    return verb
+
+
+def _study_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("study", metavar="STUDY", help="name of a study, or path of your own .py file")
+    verb.add_argument("--scale", help="smoke, tiny (default), small or paper")
+    verb.add_argument(
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the study or a field of every run (KEY+=VALUE adds to a list)",
+    )
+    verb.add_argument(
+        "--axis",
+        dest="axes",
+        action="append",
+        default=[],
+        metavar="[ARM:]PATH=V1,V2",
+        help="values of an axis: any field of a run (PATH+=V adds to those there)",
+    )
+    verb.add_argument("--stack", type=int, help="lanes of a stack (default: one a core on a CPU)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(
+        prog="lab",
+        description="A scaling-law laboratory: plan the runs a question needs, train each shared "
+        "stretch once, fit the law with its uncertainty.",
+        epilog="example: lab run cmr",
+    )
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+
+    studies = "sweeps.commands.studies"
+    plan = _verb(
+        verbs, "plan", studies, "plan", "what would run, what it costs, what it cannot identify",
+        "lab plan cmr --scale paper",
+    )  # fmt: skip
+    _study_options(plan)
+    run = _verb(
+        verbs, "run", studies, "run", "train what is missing, fit, write the report; safe to repeat",
+        "lab run cmr --axis cpt.ratio+=.6",
+    )  # fmt: skip
+    _study_options(run)
+    run.add_argument("--out", metavar="DIR", help="output folder (default: runs/STUDY-SCALE)")
+    run.add_argument("--quiet", action="store_true", help="no progress display")
+    status = _verb(
+        verbs, "status", studies, "status", "what is done, running and waiting (only reads)",
+        "lab status runs/cmr-tiny",
+    )  # fmt: skip
+    status.add_argument("folder", metavar="DIR")
+    results = _verb(
+        verbs, "results", studies, "results", "the tidy table of a sweep",
+        "lab results runs/cmr-tiny --to losses.parquet",
+    )  # fmt: skip
+    results.add_argument("folder", metavar="DIR")
+    results.add_argument("--to", metavar="FILE", help=".parquet or .csv")
+    results.add_argument("--steps", action="store_true", help="per-step log instead")
+    report = _verb(
+        verbs, "report", studies, "report", "write the report of a sweep",
+        "lab report runs/cmr-tiny --to report.html",
+    )  # fmt: skip
+    report.add_argument("folder", metavar="DIR")
+    report.add_argument("--to", required=True, metavar="FILE.html")
+    report.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
+    plot = _verb(
+        verbs, "plot", studies, "plot", "write a figure of a fit or of a sweep",
+        "lab plot runs/cmr-tiny --figure critical_ratio --to figure.pdf",
+    )  # fmt: skip
+    plot.add_argument("source", metavar="FIT|DIR", help="a fit's .json or a sweep's folder")
+    plot.add_argument("--to", required=True, metavar="FILE", help=".svg, .pdf or .png")
+    plot.add_argument("--figure", help="which figure or fit (default: the first)")
+    plot.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
+    _verb(verbs, "studies", studies, "list_studies", "the studies there are", "lab studies")
+
+    laws = "sweeps.commands.laws"
+    _verb(verbs, "laws", laws, "list_laws", "the laws there are", "lab laws")
+    fit = _verb(
+        verbs, "fit", laws, "fit", "fit laws to a table of losses",
+        "lab fit cmr-ratio losses.csv --per n_params --holdout 'held_out == 1'",
+    )  # fmt: skip
+    fit.add_argument("law", metavar="LAW[,LAW...]")
+    fit.add_argument("table", metavar="TABLE", help=".csv or .parquet")
+    fit.add_argument("--per", metavar="COLUMN", help="fit once for each value of a column")
+    fit.add_argument("--where", metavar="CONDITION", help="rows to use: 'column op value [and ...]'")
+    fit.add_argument("--holdout", metavar="CONDITION", help="rows to predict instead of fit")
+    fit.add_argument("--bootstrap", type=int, default=0, metavar="K", help="intervals by K refits")
+    fit.add_argument("--by", metavar="COLUMN", help="independent unit that resampling draws")
+    fit.add_argument(
+        "--columns", default="", metavar="NAME=COLUMN,...", help="where a law's variable is"
+    )
+    fit.add_argument("--pin", default="", metavar="NAME=VALUE,...", help="parameters to keep")
+    fit.add_argument("--to", metavar="FILE.json", help="write the fits, for predict and plot")
+    predict = _verb(
+        verbs, "predict", laws, "predict", "what fitted laws say of new rows, with intervals",
+        "lab predict fit.json plan.csv --to predicted.csv",
+    )  # fmt: skip
+    predict.add_argument("fit", metavar="FIT", help="JSON of `lab fit --to`, or a study's fit.json")
+    predict.add_argument("table", metavar="TABLE")
+    predict.add_argument("--name", help="only fits of this name or law")
+    predict.add_argument("--to", metavar="FILE", help=".parquet or .csv")
+
+    machine = "sweeps.commands.machine"
+    _verb(verbs, "doctor", machine, "doctor", "versions, devices, folders", "lab doctor")
+    data = verbs.add_parser("data", help="corpora", description="corpora")
+    corpora = data.add_subparsers(
+        dest="data_verb", metavar="VERB", required=True, parser_class=_Parser
+    )
+    _verb(corpora, "list", machine, "list_corpora", "the corpora there are", "lab data list")
+    prepare = _verb(
+        corpora, "prepare", machine, "prepare", "make a corpus of plain text files",
+        "lab data prepare mine chapter1.txt chapter2.txt",
+    )  # fmt: skip
+    prepare.add_argument("name", metavar="NAME")
+    prepare.add_argument("sources", metavar="FILE", nargs="+")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0, 1 failed, 2 refused, 130 interrupted)."""
+    import importlib
+
+    from fits.errors import Refused as FitRefused
+    from lab.errors import Failed, Refused
+
+    try:
+        told = parser().parse_args(argv)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_REFUSED
+    function: Callable[[argparse.Namespace], Any]
+    try:
+        function = getattr(importlib.import_module(told.module), told.function)
+        value = function(told)
+        if told.json:
+            print(json.dumps(value, allow_nan=False))
+        return 0
+    except (Refused, FitRefused) as refusal:
+        print(f"lab: {refusal}", file=sys.stderr)
+        return EXIT_REFUSED
+    except Failed as failure:
+        print(f"lab: {failure}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("lab: stopped; what was committed stays, run again to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `lab results DIR | head`
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

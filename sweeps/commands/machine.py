@@ -1,0 +1,99 @@
+"""doctor, data list, data prepare."""
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from lab.corpora import _NAME, known_names, open_corpus, write_store
+from lab.errors import Failed, Refused
+from lab.home import home
+from lab.texts import BUILT_IN, plain_text
+
+
+def doctor(told: argparse.Namespace) -> Any:
+    """What a bug report needs."""
+    from sweeps.write_up import PACKAGES, _version
+
+    folder = home()
+    value: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "folder": str(folder),
+        "folder_free_gb": round(shutil.disk_usage(folder).free / 2**30, 1),
+        "corpora": known_names(),
+    }
+    try:
+        import jax
+
+        value["devices"] = [f"{d.platform} {d.device_kind}" for d in jax.devices()]
+    except RuntimeError as error:
+        value["devices"] = [f"none: {str(error).splitlines()[0]}"]
+    if not told.json:
+        for key, one in value.items():
+            text = one
+            if isinstance(one, dict):
+                text = ", ".join(f"{name} {version}" for name, version in one.items())
+            elif isinstance(one, list):
+                text = ", ".join(one)
+            print(f"{key:<16} {text}")
+    return value
+
+
+def list_corpora(told: argparse.Namespace) -> Any:
+    """Every corpus by name; the built-in ones are made first."""
+    rows = []
+    for name in known_names():
+        try:
+            store = open_corpus(name).parts[0]
+        except (Refused, Failed) as trouble:
+            print(f"lab: {trouble}", file=sys.stderr)
+            continue
+        rows.append(
+            {
+                "name": name,
+                "source": store.source,
+                "documents": store.documents,
+                "duplicates_dropped": store.duplicates,
+                "train_tokens": len(store.train),
+                "validation_tokens": len(store.validation),
+                "vocabulary": store.vocabulary,
+                "entropy_rate_nats": store.entropy_rate_nats,
+                "digest": store.digest,
+            }
+        )
+    if not told.json:
+        print(f"{'name':<18} {'train':>11} {'validation':>11} {'documents':>10}  digest        source")
+        for row in rows:
+            known = row["entropy_rate_nats"]
+            rate = f"; entropy rate {known:.4f} nats/byte" if known is not None else ""
+            print(
+                f"{row['name']:<18} {row['train_tokens']:>11,} {row['validation_tokens']:>11,} "
+                f"{row['documents']:>10,}  {row['digest'][:12]}  {row['source']}{rate}"
+            )
+        print("A union is written a+b, as in prose+docs.")
+    return rows
+
+
+def prepare(told: argparse.Namespace) -> Any:
+    """Make a corpus of the user's own text files."""
+    name = told.name
+    if not _NAME.match(name):
+        raise Refused(f"corpus name {name!r}: small letters, digits, - and _ only")
+    if name in known_names():
+        kind = "built in" if name in BUILT_IN else "there already"
+        raise Refused(f"corpus {name!r} is {kind}: choose another name")
+    text = plain_text([Path(source) for source in told.sources])
+    write_store(home() / "corpora" / name, name, text)
+    store = open_corpus(name).parts[0]
+    if not told.json:
+        print(
+            f"{name}: {len(store.train):,} training and {len(store.validation):,} validation tokens, "
+            f"{store.documents} documents, {store.duplicates} exact duplicates dropped"
+        )
+    return {"name": name, "train_tokens": len(store.train), "digest": store.digest}

@@ -1,0 +1,259 @@
+"""plan, run, status, results, report, plot, studies."""
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lab.errors import Refused
+from lab.spec import read
+from sweeps.folder import Folder, Held
+from sweeps.plan import MAX_EPOCHS, Plan, make_plan
+from sweeps.progress import alive, count, duration
+from sweeps.remaining import remaining
+from sweeps.run import default_stack, open_corpora, run_sweep
+from sweeps.study import Study, ask, built_in, find_study
+
+# Dense bf16 peak of one chip, FLOP/s, from the makers' data sheets.
+ACCELERATORS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "TPU v5e": 197e12,
+    "TPU v5p": 459e12,
+}
+UTILISATION = 0.4  # assumed share of peak; said beside every device-hour
+
+
+def list_studies(told: argparse.Namespace) -> Any:
+    """Every built-in study with its question."""
+    rows = []
+    for name, module in built_in().items():
+        study = importlib.import_module(module).STUDY
+        rows.append({"name": name, "question": study.question, "scales": list(study.scales)})
+        if not told.json:
+            print(f"{name:<12} {study.question}")
+    return rows
+
+
+# plan ---------------------------------------------------------------------------------------
+
+
+def plan(told: argparse.Namespace) -> Any:
+    """What would run; touches no device."""
+    study = find_study(told.study)
+    settings, sweep = ask(study, told.scale, told.sets, told.axes)
+    made = make_plan(sweep, open_corpora(sweep))
+    stack = told.stack or default_stack()
+    value = made.summary(stack)
+    value["epochs"] = made.most_epochs()
+    value["device_hours"] = {
+        name: value["flops_shared"] / (peak * UTILISATION) / 3600
+        for name, peak in ACCELERATORS.items()
+    }
+    value["warnings"] = [*study.cautions(settings, sweep), *_repeats(made)]
+    if not told.json:
+        _print_plan(study, value)
+    return value
+
+
+def _repeats(made: Plan) -> list[str]:
+    said = []
+    for name, epochs in made.most_epochs().items():
+        if epochs > 1:
+            verdict = "; lab run will refuse" if epochs > MAX_EPOCHS else ""
+            said.append(f"corpus {name} would be read {epochs:,.1f} times{verdict}")
+    return said
+
+
+def _print_plan(study: Study, value: dict[str, Any]) -> None:
+    saved = value["tokens_naive"] / value["tokens_shared"]
+    print(f"{study.name} at scale {value['scale']}: {study.question}")
+    print(f"{value['runs']} runs in {value['segments']} segments, each trained once")
+    print(
+        f"tokens  {count(value['tokens_shared'])} shared, {count(value['tokens_naive'])} naive "
+        f"({saved:.2f} times)"
+    )
+    print(f"FLOPs   {value['flops_shared']:.3g} shared, {value['flops_naive']:.3g} naive")
+    print(f"{'width':>7} {'layers':>6} {'parameters':>14} {'segments':>8} {'tokens':>9} {'memory':>9}")
+    for group in value["groups"]:
+        print(
+            f"{group['width']:>7} {group['layers']:>6} {group['parameters']:>14,} "
+            f"{group['segments']:>8} {count(group['tokens']):>9} "
+            f"{group['memory_bytes'] / 2**30:>7.2f}GB"
+        )
+    hours = ", ".join(f"{name} {hours:,.3g}" for name, hours in value["device_hours"].items())
+    print(f"device-hours at {UTILISATION:.0%} of peak: {hours}")
+    reads = ", ".join(f"{name} {epochs:.2f}" for name, epochs in value["epochs"].items())
+    print(f"epochs read at most: {reads}")
+    for warning in value["warnings"]:
+        print(f"warning: {warning}")
+
+
+# run ----------------------------------------------------------------------------------------
+
+
+def run(told: argparse.Namespace) -> Any:
+    """Train what is missing, read, write up."""
+    begun = time.monotonic()
+    study = find_study(told.study)
+    settings, sweep = ask(study, told.scale, told.sets, told.axes)
+    out = Path(told.out or Path("runs") / f"{study.name}-{sweep.scale}")
+
+    def say(line: str) -> None:
+        print(f"lab: {line}", file=sys.stderr, flush=True)
+
+    if told.stack is not None and told.stack < 1:
+        raise Refused(f"--stack {told.stack}: must be at least 1")
+    outcome = run_sweep(sweep, out, settings, told.stack, told.quiet or told.json, say)
+    from sweeps.write_up import Answer, write_up
+
+    answer = Answer(study, settings, outcome.plan, outcome.index, outcome.results, outcome.stack)
+    ill = outcome.results[outcome.results["status"].isin(["diverged", "diverged parent"])]
+    for (arm, name, status), _ in ill.groupby(["arm", "run", "status"]):
+        say(f"run {name} of arm {arm}: {status}; the fit leaves it out")
+    findings = answer.findings()
+    files = write_up(answer, findings, out)
+    seconds = time.monotonic() - begun
+    if not told.json:
+        _print_findings(findings)
+        done = (
+            f"trained {count(outcome.trained_tokens)} tokens"
+            if outcome.trained_tokens
+            else "nothing was left to train"
+        )
+        print(f"{done}; {duration(seconds)} in all; {len(files)} files in {out}, see report.html")
+    return {
+        "out": str(out),
+        "runs": len(outcome.plan.runs),
+        "segments": len(outcome.plan.segments),
+        "trained_tokens": outcome.trained_tokens,
+        "seconds": seconds,
+        "headline": findings.headline,
+        "readings": dict(findings.readings),
+        "files": [str(path) for path in files],
+    }
+
+
+def _print_findings(findings: Any) -> None:
+    first = findings.tables[0]
+    print(f"\n{first.name}: {first.caption}")
+    shown = [name for name in first.frame.columns if name not in _NOT_SHOWN]
+    print(first.frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print()
+    for note in findings.notes:
+        print(f"note: {note}")
+    print(f"\n{findings.headline}")
+
+
+_NOT_SHOWN = ("critical_ratio", "low", "high", "censored")  # as text in `reading`, `interval`
+
+
+# A folder that is there ---------------------------------------------------------------------
+
+
+def _open(folder: str) -> tuple[Folder, Held, Plan]:
+    opened = Folder(Path(folder))
+    held = opened.held()
+    if held is None:
+        raise Refused(f"{folder} holds no sweep")
+    corpora = open_corpora(held.sweep)
+    digests = {name: corpus.digest for name, corpus in corpora.items()}
+    opened.refuse_another(held.sweep, digests)
+    return opened, held, make_plan(held.sweep, corpora)
+
+
+def status(told: argparse.Namespace) -> Any:
+    """Counts of segments; reads only."""
+    folder, _, made = _open(told.folder)
+    index = folder.store.load(set_aside=False)
+    todo = remaining(made, index)
+    running = alive(folder.path)
+    value = {
+        "done": len(todo.done),
+        "running": running["running"] if running else 0,
+        "waiting": len(todo.work) - (running["running"] if running else 0),
+        "failed": len(index.broken),
+        "diverged": len(todo.diverged),
+        "segments": len(made.segments),
+        "progress": running["line"] if running else "",
+    }
+    if not told.json:
+        print(
+            f"{value['done']} of {value['segments']} segments done, {value['running']} running, "
+            f"{value['waiting']} waiting, {value['diverged']} diverged, {value['failed']} damaged"
+        )
+        if running:
+            print(running["line"])
+    return value
+
+
+def results(told: argparse.Namespace) -> Any:
+    """The tidy table, or the per-step log."""
+    from sweeps.results import step_table, table, write_table
+
+    folder, _, made = _open(told.folder)
+    index = folder.store.load(set_aside=False)
+    frame = step_table(made, index, folder.store) if told.steps else table(made, index)
+    if told.to:
+        write_table(frame, Path(told.to))
+        if not told.json:
+            print(f"{len(frame)} rows, {len(frame.columns)} columns -> {told.to}")
+        return {"rows": len(frame), "columns": list(frame.columns), "to": told.to}
+    if told.json:
+        return json.loads(frame.to_json(orient="records"))
+    print(frame.to_string(max_rows=40, index=False))
+    return None
+
+
+def _answer(source: str, study_file: str | None) -> Any:
+    from sweeps.results import table
+    from sweeps.write_up import Answer
+
+    folder, held, made = _open(source)
+    if study_file is None and held.sweep.study not in built_in():
+        raise Refused(f"{source} was made by your own study: name its file with --study")
+    study = find_study(study_file or held.sweep.study)
+    settings = read(type(study.settings(held.sweep.scale)), held.settings, "settings")
+    index = folder.store.load(set_aside=False)
+    return Answer(study, settings, made, index, table(made, index), held.stack)
+
+
+def report(told: argparse.Namespace) -> Any:
+    """Write the report of a folder."""
+    from sweeps.write_up import write_report_page
+
+    to = Path(told.to)
+    if to.suffix != ".html":
+        raise Refused(f"cannot write {to.name}: a report ends in .html")
+    answer = _answer(told.folder, told.study)
+    write_report_page(answer, answer.findings(), to)
+    if not told.json:
+        print(f"-> {to}")
+    return {"to": str(to)}
+
+
+def plot(told: argparse.Namespace) -> Any:
+    """Write one figure."""
+    if Path(told.source).is_dir():
+        findings = _answer(told.source, told.study).findings()
+        names = [one.name for one in findings.figures]
+        figure = findings.figure(told.figure) if told.figure else findings.figures[0]
+    else:
+        from fits.plots import fit_figure
+        from fits.result import load_fits
+
+        fits = load_fits(told.source)
+        names = [one.label() for one in fits]
+        chosen = [one for one in fits if told.figure in (None, one.label(), one.name, one.law_name)]
+        if not chosen:
+            raise Refused(f"no fit {told.figure!r} in {told.source}; it has {'; '.join(names)}")
+        figure = fit_figure(chosen[0])
+    figure.save(Path(told.to))
+    if not told.json:
+        others = "; ".join(name for name in names if name != figure.name)
+        print(f"{figure.name} -> {told.to}" + (f" (also there: {others})" if others else ""))
+    return {"figure": figure.name, "to": told.to}

@@ -1,0 +1,277 @@
+"""How much domain text can continual pre-training take before general loss rises?
+
+The critical mixture ratio of Gu et al. (EMNLP 2024, arXiv 2407.17467): a trunk is trained on general
+text, then continued on general + domain text at several domain shares R, at a constant rate after a
+short rewarm.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
+from sweeps.grid import Grid
+from sweeps.study import Study
+from sweeps.sweep import Evaluations, Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fits.report import Findings
+
+RATIOS = (0.0, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1.0)
+TRUNK_END = 0.1  # of the trunk's peak rate, by a linear fall over its last fifth
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the study can be told with --set. Horizons are in tokens of continual pre-training."""
+
+    general: str
+    domain: str
+    horizons: tuple[int, ...]
+    eps: tuple[float, ...] = (0.0, 0.05)
+    held_out_ratio: float = 1 / 3
+    windows: int = 256
+    per_octave: int = 1
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes are (name, model, trunk's peak rate, trunk seeds); lengths are in steps."""
+
+    sizes: tuple[tuple[str, ModelSpec, float, int], ...]
+    batch: int
+    trunk: int
+    trunk_warm: int
+    rewarm: int
+    horizons: tuple[int, ...]
+    cpt_peak: float = 0.5  # of the trunk's peak rate
+    windows: int = 256
+
+
+def _small(width: int, layers: int, heads: int, context: int, vocabulary: int = 256) -> ModelSpec:
+    mlp_width = -(-width * 8 // 3 // 8) * 8  # 8/3 of the width, to a multiple of 8
+    return ModelSpec(width, layers, heads, mlp_width, context, vocabulary)
+
+
+def _published(width: int, layers: int) -> ModelSpec:
+    return ModelSpec(width, layers, 32, 3 * width, 4096, 65_632)
+
+
+# Peak rates of the tiny sizes: .2 / width, the best of five rates tried at each (see the README).
+SCALES = {
+    "smoke": Scale(
+        sizes=(("w16", _small(16, 1, 1, 32), 1e-2, 2), ("w24", _small(24, 1, 1, 32), 8e-3, 1)),
+        batch=16,
+        trunk=60,
+        trunk_warm=10,
+        rewarm=4,
+        horizons=(8, 12, 16, 24, 32, 48),
+        windows=64,
+    ),
+    "tiny": Scale(
+        sizes=(
+            ("w24", _small(24, 2, 2, 64), 8e-3, 3),
+            ("w40", _small(40, 2, 2, 64), 5e-3, 1),
+            ("w64", _small(64, 2, 2, 64), 3e-3, 1),
+        ),
+        batch=32,
+        trunk=960,
+        trunk_warm=40,
+        rewarm=16,
+        horizons=(80, 120, 160, 240, 320, 480),
+    ),
+    "small": Scale(
+        sizes=(
+            ("5M", _small(256, 6, 4, 512), 1e-3, 3),
+            ("25M", _small(512, 8, 8, 512), 6e-4, 1),
+            ("100M", _small(896, 10, 14, 512), 4e-4, 1),
+        ),
+        batch=128,
+        trunk=30_000,
+        trunk_warm=600,
+        rewarm=100,
+        horizons=(500, 1000, 1500, 2000, 3000, 4000, 6000),
+        windows=1024,
+    ),
+    # Gu et al.: 100 k steps of 512 x 4096 tokens, peak 3e-4; then 10 k steps, warmed to 3e-5 and
+    # constant. How the trunk's rate ends is not stated there; here it falls to 3e-5.
+    "paper": Scale(
+        sizes=(
+            ("460M", _published(1024, 24), 3e-4, 1),
+            ("940M", _published(1536, 24), 3e-4, 1),
+            ("1.6B", _published(2048, 24), 3e-4, 1),
+            ("3.1B", _published(2560, 32), 3e-4, 1),
+        ),
+        batch=512,
+        trunk=100_000,
+        trunk_warm=2000,
+        rewarm=100,
+        horizons=(1250, 2500, 3750, 5000, 7500, 10_000),
+        cpt_peak=0.1,
+        windows=2048,
+    ),
+}
+
+
+def settings(scale: str) -> Settings:
+    """The study's settings at a scale."""
+    chosen = SCALES[scale]
+    step = chosen.batch * chosen.sizes[0][1].context
+    horizons = tuple(steps * step for steps in chosen.horizons)
+    return Settings("prose+docs", "code", horizons, windows=chosen.windows)
+
+
+def sweep(told: Settings, scale: str) -> Sweep:
+    """One arm a size: trunk seeds x ratios."""
+    chosen = SCALES[scale]
+    arms = {}
+    for name, model, peak, seeds in chosen.sizes:
+        base = _run(told, chosen, model, peak)
+        arms[name] = Grid(base, {"seed": tuple(range(seeds)), "cpt.ratio": RATIOS})
+    evaluate = Evaluations(
+        (told.general, told.domain), told.windows, "cpt", told.horizons, told.per_octave
+    )
+    return Sweep("cmr", scale, arms, evaluate)
+
+
+def _run(told: Settings, chosen: Scale, model: ModelSpec, peak: float) -> RunSpec:
+    step = chosen.batch * model.context
+    trunk = Phase(
+        "pretrain",
+        chosen.trunk * step,
+        (Share(told.general, 1.0),),
+        (
+            warm(chosen.trunk_warm * step, peak),
+            hold(),
+            decay(chosen.trunk // 5 * step, TRUNK_END * peak),
+        ),
+    )
+    branch = Phase(
+        "cpt",
+        max(told.horizons),
+        (Share(told.domain, 0.5), Share(told.general, 0.5)),
+        (warm(chosen.rewarm * step, chosen.cpt_peak * peak), hold()),
+    )
+    return RunSpec(model, OptimizerSpec(), (trunk, branch), seed=0, batch=chosen.batch)
+
+
+def cautions(told: Settings, asked: Sweep) -> list[str]:
+    """What this design cannot identify."""
+    said = []
+    for name, grid in asked.arms.items():
+        seeds = len(grid.axes.get("seed", (0,)))
+        if seeds < 2:
+            said.append(f"arm {name}: one trunk seed, so its critical ratio carries no interval")
+        ratios = [r for r in grid.axes.get("cpt.ratio", ()) if 0 < r < 1]
+        if len(ratios) < 4:
+            said.append(f"arm {name}: {len(ratios)} ratios in (0, 1); the ratio law needs 4")
+        if 0.0 not in grid.axes.get("cpt.ratio", ()):
+            said.append(f"arm {name}: no control at R = 0")
+    if len(told.horizons) < 5:
+        said.append(f"{len(told.horizons)} horizons: R_CMR(T) is fitted through 5 or more")
+    return said
+
+
+def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
+    """Critical ratios first; then the paper's laws."""
+    from fits import continual, continual_figures
+    from fits.report import Findings, Table
+
+    table = continual.changes(results, "cpt", "cpt_ratio")
+    last = max(h for h in told.horizons if h in set(table["tokens"]))
+    critical = continual.readings(table, told.general, sorted(told.horizons), told.eps)
+    noise = continual.seed_noise(table, last)
+    base = next(iter(asked.arms.values())).base
+    rewarm = base.phases[1].stage_tokens()[0]
+    ratio_fits = continual.ratio_laws(table, last, told.held_out_ratio)
+    token_fits = continual.token_laws(table, told.general, told.domain, rewarm)
+    critical_fits, unfitted = continual.critical_laws(critical)
+    figures = [continual_figures.general_loss_figure(table, told.general, told.eps)]
+    if ratio_fits:
+        figures.append(
+            continual_figures.ratio_figure(ratio_fits, table, told.general, told.domain)
+        )
+    grid = sorted(table["ratio"].unique())
+    figures.append(continual_figures.critical_figure(critical, grid, critical_fits))
+    general_sd = continual.pooled_sd(noise, told.general)
+    return Findings(
+        headline=_headline(critical, max(told.eps)),
+        tables=[
+            Table(
+                "critical ratio",
+                "Largest domain share that keeps the change of general loss within eps, by monotone "
+                "interpolation of the measured grid; interval: t over trunk seeds. control_change is that "
+                "of R = 0, without any domain text.",
+                critical,
+            ),
+            Table(
+                "change and noise",
+                f"Change of loss since the branch point after {last:,} tokens, against the R = 0 "
+                "control, and its standard deviation over trunk seeds.",
+                noise,
+            ),
+        ],
+        fits=[*critical_fits, *ratio_fits, *token_fits],
+        figures=figures,
+        notes=[_seed_note(general_sd), *_notes(told, asked, table), *unfitted],
+        readings={
+            "critical": critical.replace({np.nan: None}).to_dict("records"),
+            "noise": noise.replace({np.nan: None}).to_dict("records"),
+            "sd_over_seeds_general": None if np.isnan(general_sd) else general_sd,
+        },
+    )
+
+
+def _headline(critical: "pd.DataFrame", eps: float) -> str:
+    here = critical[critical["eps"] == eps]
+    sized = here[here["n_params"] == here["n_params"].min()].sort_values("horizon_tokens")
+    first, last = sized.iloc[0], sized.iloc[-1]
+    text = (
+        f"A mixture with up to {last['reading']} domain text (95 % interval {last['interval']}) "
+        f"keeps general loss within {eps:g} nats after {last['horizon_tokens']:,} tokens, at "
+        f"{last['n_params']:,} parameters"
+    )
+    if not np.isnan(last["low"]) and not np.isnan(first["high"]) and last["low"] > first["high"]:
+        return f"{text}; after {first['horizon_tokens']:,} tokens it was {first['reading']}."
+    return f"{text}; its growth with the horizon is not resolved by these seeds."
+
+
+def _seed_note(sd: float) -> str:
+    if np.isnan(sd):
+        return "Seed noise was not measured: every size has one trunk seed."
+    return f"Change of general loss has sd {sd:.4f} nats over trunk seeds (pooled over ratios)."
+
+
+def _notes(told: Settings, asked: Sweep, table: "pd.DataFrame") -> list[str]:
+    base = next(iter(asked.arms.values())).base
+    trunk, branch = base.phases
+    peak, end = trunk.schedule[0].to_lr or 0.0, trunk.schedule[-1].to_lr or 0.0
+    rewarmed = branch.schedule[0].to_lr or 0.0
+    seeds = table.groupby("n_params")["unit"].nunique()
+    notes = [
+        f"Trunk's rate ends at {end / peak:g} of its peak; continual pre-training is rewarmed to "
+        f"{rewarmed / peak:g} of it and held; optimizer state is "
+        f"{'reset' if branch.reset_optimizer else 'kept'}. Critical ratios depend on all three.",
+        f"Evaluated on {told.windows} fixed windows of each corpus: intervals cover trunk seeds, not "
+        "the choice of text. Only one schedule, one pair of corpora.",
+    ]
+    if (seeds < 2).any():
+        notes.append(
+            "Sizes with one trunk seed have no interval, and so has the trend with size: read it as "
+            "a hint."
+        )
+    return notes
+
+
+STUDY = Study(
+    name="cmr",
+    title="Critical mixture ratio of continual pre-training",
+    question="How much domain text can continual pre-training take before general loss rises?",
+    settings=settings,
+    sweep=sweep,
+    read=read,
+    cautions=cautions,
+)

@@ -1,0 +1,147 @@
+"""A study: a question, the sweep that can answer it, and how its table is read.
+
+Built-in studies are the modules of `sweeps.studies`; any Python file with a `STUDY` works too. Such
+a file is code, and is only ever run when it is named.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sweeps.studies
+from lab.errors import Refused
+from lab.spec import read
+from sweeps.grid import get_field, parse_value, plain
+from sweeps.sweep import Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fits.report import Findings
+
+SCALES = ("smoke", "tiny", "small", "paper")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question.
+
+    `settings(scale)` gives a frozen dataclass of what the study itself can be told (`--set`);
+    `sweep(settings, scale)` the runs; `read(results, settings, sweep)` the findings;
+    `cautions(settings, sweep)` what this design cannot identify, said before anything runs.
+    """
+
+    name: str
+    title: str
+    question: str
+    settings: Callable[[str], Any]
+    sweep: Callable[[Any, str], Sweep]
+    read: "Callable[[pd.DataFrame, Any, Sweep], Findings]"
+    cautions: Callable[[Any, Sweep], list[str]]
+    scales: tuple[str, ...] = SCALES
+    default_scale: str = "tiny"
+
+
+def built_in() -> dict[str, str]:
+    """Name -> module of every built-in study."""
+    found = pkgutil.iter_modules(sweeps.studies.__path__)
+    return {one.name: f"{sweeps.studies.__name__}.{one.name}" for one in found}
+
+
+def find_study(name: str) -> Study:
+    """A built-in study by name, or the one in a Python file. Raises Refused."""
+    known = built_in()
+    if name in known:
+        module = importlib.import_module(known[name])
+    elif name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise Refused(f"no study file {name}")
+        spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise Refused(f"unknown study {name!r}; known: {', '.join(known)}, or a .py file{hint}")
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise Refused(f"{name} defines no STUDY")
+    return study
+
+
+def ask(
+    study: Study, scale: str | None = None, sets: Iterable[str] = (), axes: Iterable[str] = ()
+) -> tuple[Any, Sweep]:
+    """(settings, sweep) of a study at a scale, with `key=value` and axis changes. Raises Refused.
+
+    `key=value` sets one of the study's settings, else a field of every run; `path=v1,v2` replaces
+    the values of an axis and `path+=v` adds to them.
+    """
+    scale = scale or study.default_scale
+    if scale not in study.scales:
+        raise Refused(f"unknown scale {scale!r}; {study.name} has {', '.join(study.scales)}")
+    settings = study.settings(scale)
+    names = [field.name for field in dataclasses.fields(settings)]
+    fields: list[tuple[str, str]] = []
+    for change in sets:
+        key, text, extend = _split(change, "--set key=value")
+        if key in names:
+            settings = _with_setting(settings, key, text, extend)
+        else:
+            fields.append((key, text))
+    sweep = study.sweep(settings, scale)
+    for key, text in fields:
+        sweep = _with_field(sweep, key, text, names)
+    for change in axes:
+        path, text, extend = _split(change, "--axis path=v1,v2")
+        sweep = sweep.with_axis(path, text, extend)
+    return settings, sweep
+
+
+def _split(change: str, form: str) -> tuple[str, str, bool]:
+    key, equals, text = change.partition("=")
+    if not equals or not key.rstrip("+") or not text:
+        raise Refused(f"{change!r}: must read {form}")
+    return key.rstrip("+").strip(), text.strip(), key.endswith("+")
+
+
+def _with_setting(settings: Any, key: str, text: str, extend: bool) -> Any:
+    kind = typing.get_type_hints(type(settings))[key]
+    now = getattr(settings, key)
+    value: Any
+    if isinstance(now, tuple):
+        item = typing.get_args(kind)[0]
+        example: Any = "" if item is str else item()
+        value = [parse_value(key, example, one.strip()) for one in text.split(",")]
+        value = [*now, *(one for one in value if one not in now)] if extend else value
+    elif extend:
+        raise Refused(f"{key}: takes one value; write {key}={text}")
+    else:
+        value = parse_value(key, now, text)
+    return dataclasses.replace(settings, **{key: read(kind, value, key)})
+
+
+def _with_field(sweep: Sweep, key: str, text: str, names: list[str]) -> Sweep:
+    try:
+        for grid in sweep.arms.values():
+            get_field(plain(grid.base), key)
+    except Refused as refusal:
+        if "." in key:
+            raise
+        near = difflib.get_close_matches(key, names, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(names)
+        raise Refused(
+            f"unknown key {key!r}; the study's settings are {known}, or a field of a run such as "
+            f"optimizer.weight_decay{hint}"
+        ) from refusal
+    return sweep.with_field(key, text)

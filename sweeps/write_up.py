@@ -1,0 +1,138 @@
+"""Writes what a study found into its output folder: table, fits, figures with data, report."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.spec import canonical
+from lab.store import Index
+from sweeps.folder import write_text
+from sweeps.plan import Plan
+from sweeps.progress import count
+from sweeps.results import write_table
+from sweeps.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fits.report import Findings
+
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "pandas")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A study's findings on the runs of a folder, and where they came from."""
+
+    study: Study
+    settings: Any
+    plan: Plan
+    index: Index
+    results: "pd.DataFrame"
+    stack: int
+
+    def findings(self) -> "Findings":
+        """What the study says. Raises Refused when the table does not hold enough to say it."""
+        return self.study.read(self.results, self.settings, self.plan.sweep)
+
+
+def write_up(answer: Answer, findings: "Findings", out: Path) -> list[Path]:
+    """Write everything; returns the files. Raises Failed, Refused."""
+    from fits.plots import FORMATS
+
+    files = [out / "results.parquet", out / "results.csv", out / "fit.json", out / "report.html"]
+    write_table(answer.results, files[0])
+    write_table(answer.results, files[1])
+    fit_json = {
+        "schema": 1,
+        "study": answer.study.name,
+        "scale": answer.plan.sweep.scale,
+        "headline": findings.headline,
+        "readings": findings.readings,
+        "fits": [one.to_dict() for one in findings.fits],
+    }
+    write_text(files[2], json.dumps(fit_json, indent=1, allow_nan=False) + "\n")
+    for table in findings.tables:
+        files.append(out / "tables" / f"{table.name.replace(' ', '_')}.csv")
+        write_table(table.frame, files[-1])
+    for figure in findings.figures:
+        for kind in FORMATS:
+            files.append(out / "figures" / f"{figure.name}.{kind}")
+            figure.save(files[-1])
+        files.append(out / "figures" / f"{figure.name}.csv")
+        write_table(figure.data, files[-1])
+    write_report_page(answer, findings, files[3])
+    return files
+
+
+def write_report_page(answer: Answer, findings: "Findings", path: Path) -> None:
+    """Write `report.html`. Raises Refused."""
+    from fits.report import write_report
+
+    question = answer.study.question
+    title = f"{answer.study.title} — {answer.plan.sweep.scale}"
+    write_report(path, title, question, findings, _facts(answer), _details(answer))
+
+
+def _facts(answer: Answer) -> Mapping[str, str]:
+    planned = answer.plan.summary(answer.stack)
+    shared = planned["tokens_shared"]
+    facts = {
+        "runs": f"{planned['runs']} ({_statuses(answer.results)})",
+        "segments trained": f"{planned['segments']}",
+        "training tokens": f"{count(shared)} shared, {count(planned['tokens_naive'])} without "
+        f"sharing ({planned['tokens_naive'] / shared:.2f} times)",
+        "training FLOPs": f"{planned['flops_shared']:.3g} shared, {planned['flops_naive']:.3g} "
+        "without sharing (attention and head included)",
+        "models": "; ".join(
+            f"width {group['width']}, {group['layers']} layers, {group['parameters']:,} parameters"
+            for group in planned["groups"]
+        ),
+        "corpora": "; ".join(
+            f"{name}: {count(corpus.train_tokens)} training tokens, digest {corpus.digest[:12]}"
+            for name, corpus in answer.plan.corpora.items()
+        ),
+        "epochs read at most": "; ".join(
+            f"{name} {epochs:.2f}" for name, epochs in answer.plan.most_epochs().items()
+        ),
+        "lanes of a stack": str(answer.stack),
+        "software now": f"Python {platform.python_version()}; {versions()}",
+    }
+    for number, one in enumerate(answer.index.provenance):
+        facts[f"trained on {number + 1}"] = ", ".join(f"{key} {value}" for key, value in one.items())
+    if len(answer.index.provenance) > 1:
+        facts["mixed provenance"] = (
+            "segments come from different software, machines or stacks: bits may differ between them"
+        )
+    return facts
+
+
+def _statuses(results: "pd.DataFrame") -> str:
+    runs = results.drop_duplicates(["arm", "run"])
+    counts = runs["status"].value_counts()
+    return ", ".join(f"{number} {status}" for status, number in counts.items())
+
+
+def _details(answer: Answer) -> Mapping[str, str]:
+    sweep = json.loads(answer.plan.sweep.to_json())
+    settings = json.loads(canonical(answer.settings))
+    return {
+        "Settings": json.dumps(settings, indent=1),
+        "Exact specification of every arm": json.dumps(sweep, indent=1),
+    }
+
+
+def versions() -> str:
+    """Installed versions of the packages that results depend on."""
+    return ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
