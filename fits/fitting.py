@@ -75,10 +75,14 @@ def fit(
     )
     _refuse_too_few(problem, holdout)
     best = solve(problem)
-    notes += _warnings(problem, best)
+    trade_off = _trade_off(problem, best)
+    notes += [*_warnings(problem, best), *([trade_off] if trade_off else [])]
     units = list(frame[by][kept]) if by else list(range(int(kept.sum())))
-    intervals, draws, said = _intervals(problem, best, units, bootstrap_draws, profile, level)
-    notes += said
+    if trade_off:  # ends that a search along a flat valley would find mean nothing
+        intervals, draws = _no_intervals(problem, "not identified"), []
+    else:
+        intervals, draws, said = _intervals(problem, best, units, bootstrap_draws, profile, level)
+        notes += said
     result = Fit(
         law_name=law.name,
         params={key: best.params[key] for key in law.names},
@@ -146,19 +150,23 @@ def _warnings(problem: Problem, best: Solution) -> list[str]:
     for name in problem.linear:
         if problem.law.parameter(name).low == 0.0 and best.params[name] < 1e-9:
             notes.append(f"{name} sits at its bound 0")
-    jacobian = problem.jacobian(best.params, problem.free)
-    size = np.linalg.norm(jacobian, axis=0)
-    if not np.all(np.isfinite(size)) or np.any(size == 0):
-        notes.append("not identified: a parameter has no influence on these points")
-    else:
-        condition = float(np.linalg.cond(jacobian / size))
-        if condition > ILL_CONDITIONED:
-            notes.append(
-                f"not identified: parameters trade off against each other (condition {condition:.1g})"
-            )
     if best.starts > 1 and best.agree <= FEW_AGREE * best.starts:
         notes.append(f"only {best.agree} of {best.starts} starts agree: there may be a better fit")
     return notes
+
+
+def _trade_off(problem: Problem, best: Solution) -> str | None:
+    """Why the parameters are not identified by these points, or None."""
+    jacobian = problem.jacobian(best.params, problem.free)
+    size = np.linalg.norm(jacobian, axis=0)
+    if not np.all(np.isfinite(size)) or np.any(size == 0):
+        return "not identified: a parameter has no influence on these points"
+    condition = float(np.linalg.cond(jacobian / size))
+    if condition > ILL_CONDITIONED:
+        return (
+            f"not identified: parameters trade off against each other (condition {condition:.1g})"
+        )
+    return None
 
 
 def _intervals(

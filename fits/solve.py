@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 
 HUBER_DELTA = 1e-3
 AGREE = 1e-6  # relative to the best objective, a start that ends this near agrees with it
+PRECISION = 1e-13  # relative decrease of the objective below which a step has stalled
 MAX_FULL_STARTS = 16  # of the ends of variable projection, for objectives it does not settle
 MAX_STEPS = 300
 _COMPLEX_STEP = 1e-30
@@ -102,9 +103,11 @@ class Problem:
         return np.asarray(-(down.T @ weight))
 
 
-def solve(problem: Problem, near: Mapping[str, float] | None = None) -> Solution:
+def solve(
+    problem: Problem, near: Mapping[str, float] | None = None, precision: float = PRECISION
+) -> Solution:
     """The best parameters from all starts of the law, or from `near` alone."""
-    projected = _project_all(problem, near)
+    projected = _project_all(problem, near, precision)
     if problem.objective == "squares":
         return _best(problem, projected)
     ahead = sorted(projected, key=problem.value)[:MAX_FULL_STARTS]
@@ -125,7 +128,9 @@ def _best(problem: Problem, ends: list[dict[str, float]]) -> Solution:
 # Variable projection ------------------------------------------------------------------------
 
 
-def _project_all(problem: Problem, near: Mapping[str, float] | None) -> list[dict[str, float]]:
+def _project_all(
+    problem: Problem, near: Mapping[str, float] | None, precision: float
+) -> list[dict[str, float]]:
     """Where variable projection of the squared residuals ends, from every start."""
     squares = Problem(problem.law, problem.x, problem.y, "squares", problem.pinned)
     if near is not None:
@@ -133,7 +138,7 @@ def _project_all(problem: Problem, near: Mapping[str, float] | None) -> list[dic
     else:
         grids = [problem.law.parameter(name).starts for name in squares.searched]
         starts = list(itertools.product(*grids))
-    return [_project(squares, np.array(start, np.float64)) for start in starts]
+    return [_project(squares, np.array(start, np.float64), precision) for start in starts]
 
 
 def _with_linear(problem: Problem, searched: Floats) -> tuple[dict[str, float], Floats]:
@@ -160,7 +165,7 @@ def _with_linear(problem: Problem, searched: Floats) -> tuple[dict[str, float], 
     return params | dict(zip(names, map(float, values), strict=True)), columns
 
 
-def _project(problem: Problem, start: Floats) -> dict[str, float]:
+def _project(problem: Problem, start: Floats, precision: float) -> dict[str, float]:
     """Levenberg-Marquardt on the projected residuals, with Kaufman's Jacobian (1975)."""
     names = problem.searched
     low = np.array([problem.law.parameter(n).low for n in names])
@@ -184,7 +189,7 @@ def _project(problem: Problem, start: Floats) -> dict[str, float]:
             trial_params, trial_columns = _with_linear(problem, trial)
             trial_value = problem.value(trial_params)
             if trial_value <= value:
-                stalled = stalled + 1 if value - trial_value <= 1e-13 * value else 0
+                stalled = stalled + 1 if value - trial_value <= precision * value else 0
                 at, params, columns, value = trial, trial_params, trial_columns, trial_value
                 damping = max(1e-12, damping / 10)
             else:

@@ -12,9 +12,9 @@ from fits.solve import Problem, Solution, solve
 
 Floats = NDArray[np.float64]
 MIN_BOOTSTRAP_UNITS = 6  # a percentile interval of three units covers 74 %, not 95 (tried)
-_EXPAND = 40  # doublings of the distance before a side is called open
-_END = 1e-3  # precision of an interval's end, relative to its distance
-_TINY = 1e-300
+_EXPAND = 20  # doublings of the distance (5 % of the value at first) before a side is called open
+_PROFILED = 1e-6  # relative precision of a profiled objective; the limit lies far more above the best
+_HALVINGS = 12  # of the last doubling: an interval's end to a few 1e-4 of its distance
 
 
 def t_quantile(level: float, spare: int) -> float:
@@ -62,7 +62,7 @@ def _profile_side(
         pinned = Problem(
             problem.law, problem.x, problem.y, problem.objective, {**problem.pinned, name: value}
         )
-        return solve(pinned, {key: params[key] for key in pinned.free})
+        return solve(pinned, {key: params[key] for key in pinned.free}, _PROFILED)
 
     step = 0.05 * abs(centre) if centre else 0.05
     for _ in range(_EXPAND):
@@ -77,7 +77,7 @@ def _profile_side(
         inside, params, step = outside, dict(found.params), 2 * step
     else:
         return None
-    while abs(outside - inside) > _END * max(abs(outside - centre), _TINY):
+    for _ in range(_HALVINGS):
         middle = 0.5 * (inside + outside)
         found = refit(middle)
         if found.objective > limit:
