@@ -65,8 +65,9 @@ def readings(
 ) -> pd.DataFrame:
     """The critical ratio of every size, horizon and tolerance: value, interval, censoring.
 
-    `table` is that of `changes`. The turning-point criterion stands beside it, and the change of the
-    control (R = 0): where it alone is below eps - change, the tolerance is not used up by the domain.
+    `table` is that of `changes`. The turning-point criterion stands beside it, and the change of
+    the control (R = 0): where it alone is below eps - change, the tolerance is not used up by the
+    domain.
     """
     rows: list[dict[str, Any]] = []
     loss = table[table["corpus"] == general]
@@ -122,8 +123,8 @@ def pooled_sd(noise: pd.DataFrame, corpus: str) -> float:
 def ratio_laws(table: pd.DataFrame, horizon: int, held_out: float) -> list[Fit]:
     """`cmr-ratio` for every size and corpus at one horizon, the ratio nearest `held_out` predicted.
 
-    Ratios 0 and 1 take no part. With several seeds each is fitted alone and the intervals are t over
-    seeds; with one they are profiles over the scatter around the law, which is no seed noise.
+    Ratios 0 and 1 take no part. With several seeds each is fitted alone and the intervals are t
+    over seeds; with one they are profiles over the scatter around the law, which is no seed noise.
     """
     fits: list[Fit] = []
     inner = table[(table["tokens"] == horizon) & (table["ratio"] > 0) & (table["ratio"] < 1)]
@@ -161,7 +162,7 @@ def token_laws(table: pd.DataFrame, general: str, domain: str, after: int) -> li
 
 
 def critical_laws(read: pd.DataFrame) -> tuple[list[Fit], list[str]]:
-    """`cmr-critical` for every size and tolerance with enough uncensored horizons; and who has not."""
+    """`cmr-critical` per size and tolerance with enough uncensored horizons; and who has not."""
     fits: list[Fit] = []
     without: list[str] = []
     for (size, eps), rows in read.groupby(["n_params", "eps"]):
@@ -173,8 +174,8 @@ def critical_laws(read: pd.DataFrame) -> tuple[list[Fit], list[str]]:
                 f"fitted only through {MIN_HORIZONS} or more"
             )
             continue
-        options = {"columns": {"cpt_tokens": "horizon_tokens"}, "group": group}
-        one = fit("cmr-critical", sound, name="critical ratio against tokens", **options)
+        columns, name = {"cpt_tokens": "horizon_tokens"}, "critical ratio against tokens"
+        one = fit("cmr-critical", sound, columns=columns, group=group, name=name)
         note = "horizons of one sweep share their runs: the interval is too narrow for new runs"
         fits.append(dataclasses.replace(one, notes=(*one.notes, note)))
     return fits, without
@@ -197,9 +198,7 @@ def _over_units(
         _bounded(row, [one.held_out[k].predicted for one in per_unit], centre.level)
         for k, row in enumerate(centre.held_out)
     )
-    return dataclasses.replace(
-        centre, intervals=intervals, unit_params=params, held_out=held_out
-    )
+    return dataclasses.replace(centre, intervals=intervals, unit_params=params, held_out=held_out)
 
 
 def _bounded(row: HeldOut, predicted: list[float], level: float) -> HeldOut:

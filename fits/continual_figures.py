@@ -80,9 +80,10 @@ def ratio_figure(fits: Sequence[Fit], table: pd.DataFrame, general: str, domain:
         panels[0].legend()
 
     caption = (
-        f"Loss after {short_count(horizon)} tokens of continual pre-training against the domain share "
-        "R, and the law L = alpha R^s + beta. Open marks were held out and are predicted. Bands are "
-        "95 % of the curve: t over seeds where there are several, else from the scatter around it."
+        f"Loss after {short_count(horizon)} tokens of continual pre-training against the domain "
+        "share R, and the law L = alpha R^s + beta. Open marks were held out and are predicted. "
+        "Bands are 95 % of the curve: t over seeds where there are several, else from the scatter "
+        "around it."
     )
     return Figure("loss_against_ratio", caption, data, draw, (PAGE_INCHES, 3.0))
 

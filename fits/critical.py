@@ -1,10 +1,10 @@
 """The critical mixture ratio, read off measured changes of the general loss.
 
 Primary reading, as tolerance: the ratio R* at which the change of general loss, mean over trunk
-seeds, equals eps. The mean is made monotone in R (isotonic regression) and interpolated (PCHIP) within
-the grid; beyond its ends the reading says so and is never extrapolated. The interval is the set of R
-at which a t test over trunk seeds does not reject "the change is eps": it has its level whatever the
-shape of the curve, and may reach an end of the grid.
+seeds, equals eps. The mean is made monotone in R (isotonic regression) and interpolated (PCHIP)
+within the grid; beyond its ends the reading says so and is never extrapolated. The interval is the
+set of R at which a t test over trunk seeds does not reject "the change is eps": it has its level
+whatever the shape of the curve, and may reach an end of the grid.
 
 Second criterion, of the paper (Gu et al., 2407.17467, for large lambda): R is feasible when the
 general loss has passed its turning point before the horizon.

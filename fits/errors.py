@@ -2,4 +2,4 @@
 
 
 class Refused(ValueError):
-    """A table, law or condition that cannot be taken: one line, what is wrong and what is allowed."""
+    """A table, law or condition that cannot be taken: what is wrong, what is allowed."""

@@ -46,9 +46,8 @@ def fit(
     columns: law's variable -> column, where they differ. where: rows to use. holdout: rows to
     predict instead (`column op value [and ...]`). pin: parameters kept at a value. bootstrap_draws:
     intervals by refits of resampled units; `by` names the column of the independent unit (a row
-    each by default). Without it, intervals are profiles (of squares, unless `profile` is off), or none
-    and said so.
-    Raises Refused, naming what is wrong.
+    each by default). Without it, intervals are profiles (of squares, unless `profile` is off), or
+    none and said so. Raises Refused, naming what is wrong.
     """
     law = law_named(law) if isinstance(law, str) else law
     chosen, notes = resolve_columns(law, table, columns)
@@ -70,16 +69,15 @@ def fit(
             notes.append(f"no row fulfils the hold-out {holdout!r}")
     pinned = _pinned(law, pin)
     objective = objective or law.objective
-    problem = Problem(
-        law, {k: values[kept] for k, values in x.items()}, y[kept], objective, pinned
-    )
+    problem = Problem(law, {k: values[kept] for k, values in x.items()}, y[kept], objective, pinned)
     _refuse_too_few(problem, holdout)
     best = solve(problem)
     trade_off = _trade_off(problem, best)
     notes += [*_warnings(problem, best), *([trade_off] if trade_off else [])]
     units = list(frame[by][kept]) if by else list(range(int(kept.sum())))
     if trade_off:  # ends that a search along a flat valley would find mean nothing
-        intervals, draws = _no_intervals(problem, "not identified"), []
+        intervals = _no_intervals(problem, "not identified")
+        draws: list[dict[str, float]] = []
     else:
         intervals, draws, said = _intervals(problem, best, units, bootstrap_draws, profile, level)
         notes += said

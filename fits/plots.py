@@ -133,7 +133,7 @@ def curves_with_band(
     label: Callable[[Any], str] = str,
     colours: Sequence[Any] | None = None,
 ) -> None:
-    """A line for each value of `by`: mean of `y` at each `x`, and the range of its units as a band."""
+    """A line for each value of `by`: mean of `y` at each `x`, with the range of its units."""
     values = sorted(frame[by].unique())
     shades = list(colours) if colours is not None else ordered_colours(len(values))
     for value, colour in zip(values, shades, strict=True):
@@ -145,7 +145,7 @@ def curves_with_band(
 def fit_with_band(
     axes: "Axes", one: Fit, variable: str, colour: Any, label: str, marker: str = "o"
 ) -> None:
-    """Points, fitted curve with the band of the curve, held-out rows as open marks with intervals."""
+    """Points, fitted curve with its band; held-out rows are open marks."""
     x = one.x[variable]
     held = np.array([row.variables[variable] for row in one.held_out])
     every = np.concatenate([x, held])

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +53,8 @@ class HeldOut:
 class Fit:
     """What `fits.fit` returns.
 
-    `intervals` are at `level`; `draws` are parameter sets of bootstrap refits, `unit_params` those of
-    the independent units (seeds) fitted one by one, if any. `notes` says what a reader must know
+    `intervals` are at `level`; `draws` are parameter sets of bootstrap refits, `unit_params` those
+    of the independent units (seeds) fitted one by one, if any. `notes` says what a reader must know
     (pinned at a bound, not identified, rows left out). `group` holds the values of the column that
     the table was divided by.
     """

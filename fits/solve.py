@@ -1,10 +1,10 @@
 """Finds the parameters of a law: many starts, exact gradients, nothing believed on its word.
 
 Squared residuals: parameters that enter linearly are eliminated (variable projection, Golub &
-Pereyra 1973), the search runs over the others alone. Huber on the logarithm: all parameters at once,
-coefficients by their logarithm, started where variable projection ends. Objectives are sums, scaled
-to about one before scipy sees them: a mean of small losses stops L-BFGS early (with SciPy's defaults
-27 % above the optimum on Epoch's 240 points), and its `success` is not asked.
+Pereyra 1973), the search runs over the others alone. Huber on the logarithm: all parameters at
+once, coefficients by their logarithm, started where variable projection ends. Objectives are sums,
+scaled to about one before scipy sees them: a mean of small losses stops L-BFGS early (with SciPy's
+defaults 27 % above the optimum on Epoch's 240 points), and its `success` is not asked.
 """
 
 import itertools
@@ -147,7 +147,7 @@ def _with_linear(problem: Problem, searched: Floats) -> tuple[dict[str, float], 
     names = problem.linear
     if not names:
         return params, np.zeros((len(problem.y), 0))
-    zero = {name: 0.0 for name in names}
+    zero = dict.fromkeys(names, 0.0)
     fixed = problem.predict({**params, **zero})
     columns = np.stack(
         [problem.predict({**params, **zero, name: 1.0}) - fixed for name in names], axis=1
@@ -217,9 +217,7 @@ def _descend(problem: Problem, start: Mapping[str, float]) -> dict[str, float]:
     at = np.array([start[n] for n in names], np.float64)
     at = np.where(by_log, np.log(np.maximum(at, 1e-12)), at)
     bounds = [
-        (None, None)
-        if log
-        else (problem.law.parameter(n).low, problem.law.parameter(n).high)
+        (None, None) if log else (problem.law.parameter(n).low, problem.law.parameter(n).high)
         for n, log in zip(names, by_log, strict=True)
     ]
     scale = 1.0

@@ -37,7 +37,7 @@ def read_table(path: str | Path) -> "pd.DataFrame":
     except OSError as error:
         reason = error.strerror or str(error).splitlines()[0]
         raise Refused(f"cannot read {path}: {reason}") from None
-    except Exception as error:  # pandas and pyarrow raise their own kinds for files that are none
+    except Exception as error:  # noqa: BLE001 (each reader raises kinds of its own)
         raise Refused(f"cannot read {path} as a table: {str(error).splitlines()[0]}") from None
     if frame.empty:
         raise Refused(f"{path} has no rows")
@@ -45,7 +45,7 @@ def read_table(path: str | Path) -> "pd.DataFrame":
 
 
 def rows_where(frame: "pd.DataFrame", condition: str) -> "pd.Series[bool]":
-    """Rows that fulfil `column op value [and ...]`; parsed here, never evaluated. Raises Refused."""
+    """Rows that fulfil `column op value [and ...]`; parsed, never evaluated. Raises Refused."""
     import pandas as pd
 
     chosen = pd.Series(True, index=frame.index)

@@ -13,7 +13,9 @@ from fits.solve import Problem, Solution, solve
 Floats = NDArray[np.float64]
 MIN_BOOTSTRAP_UNITS = 6  # a percentile interval of three units covers 74 %, not 95 (tried)
 _EXPAND = 20  # doublings of the distance (5 % of the value at first) before a side is called open
-_PROFILED = 1e-6  # relative precision of a profiled objective; the limit lies far more above the best
+_PROFILED = (
+    1e-6  # relative precision of a profiled objective; the limit lies far more above the best
+)
 _HALVINGS = 12  # of the last doubling: an interval's end to a few 1e-4 of its distance
 
 
@@ -147,9 +149,7 @@ def unit_intervals(
     return out
 
 
-def invert_test(
-    rejected: NDArray[np.bool_], grid: Floats
-) -> tuple[float | None, float | None]:
+def invert_test(rejected: NDArray[np.bool_], grid: Floats) -> tuple[float | None, float | None]:
     """Hull of the grid points that a test does not reject; None where it reaches the grid's end."""
     kept = grid[~rejected]
     if len(kept) == 0:

@@ -1,4 +1,4 @@
-"""A state on disk: orbax writes and reads it, our manifest says whether it is still what was written.
+"""A state on disk: orbax writes and reads it, our manifest says whether it is still the same.
 
 orbax restores flipped bytes without a word and an empty folder as an empty state (both tried), so
 every file of a state is listed with size and SHA-256, and checked before orbax sees it. Leaves are

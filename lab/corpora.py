@@ -245,7 +245,7 @@ def _read_store(folder: Path, verify: bool) -> TokenStore:
             raise
         raise Failed(f"corpus in {folder} cannot be read ({error}): remove that folder") from None
     if verify:
-        hashes = [hashlib.sha256(side).hexdigest() for side in sides]
+        hashes = [hashlib.sha256(side.data).hexdigest() for side in sides]
         if hashlib.sha256(canonical(hashes).encode()).hexdigest()[:32] != store.digest:
             raise Failed(f"corpus in {folder} is not what was written: remove that folder")
     return store

@@ -29,7 +29,8 @@ WEIGHT_ONE = 2**32  # weights are compared and counted in units of 2^-32, exactl
 class Stretch:
     """Steps start..stop on one mixture: what `lab.mixture` turns into window indices.
 
-    `shares` holds (corpus digest, weight in units of 2^-32), weight 0 left out, in the spec's order.
+    `shares` holds (corpus digest, weight in units of 2^-32), weight 0 left out, in the spec's
+    order.
     """
 
     start: int

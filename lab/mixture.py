@@ -111,7 +111,7 @@ class Stream:
 
     def cursors(self, step: int) -> dict[str, int]:
         """Windows read from each corpus (by digest) in steps 0..step."""
-        cursors = {digest: 0 for digest in self._seeds}
+        cursors = dict.fromkeys(self._seeds, 0)
         for stretch in self.path.stretches:
             steps = min(stretch.stop, step) - stretch.start
             if steps > 0:

@@ -31,9 +31,8 @@ def _rotations(length: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rotate(x_MLK: Array) -> Array:
-    cosine, sine = _rotations(x_MLK.shape[1], x_MLK.shape[2])
     low, high = jnp.split(x_MLK, 2, axis=-1)
-    cosine, sine = jnp.asarray(cosine)[None], jnp.asarray(sine)[None]
+    cosine, sine = (jnp.asarray(one)[None] for one in _rotations(*x_MLK.shape[1:]))
     return jnp.concatenate([low * cosine - high * sine, low * sine + high * cosine], axis=-1)
 
 

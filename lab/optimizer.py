@@ -27,7 +27,7 @@ class Hyper(NamedTuple):
 
 def hyper(spec: OptimizerSpec) -> Hyper:
     """Hyperparameters of a spec as float32 scalars."""
-    return Hyper(*(np.float32(getattr(spec, name)) for name in Hyper._fields))
+    return Hyper(*(np.asarray(getattr(spec, name), np.float32) for name in Hyper._fields))
 
 
 def _matrices(params: optax.Params) -> optax.Params:
@@ -37,9 +37,9 @@ def _matrices(params: optax.Params) -> optax.Params:
 def adamw(rate: Array | float, h: Hyper) -> optax.GradientTransformation:
     """The optimizer at one learning rate. Decay acts on matrices, not on gains."""
     return optax.chain(
-        optax.clip_by_global_norm(h.clip_norm),  # type: ignore[arg-type]
-        optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps),  # type: ignore[arg-type]
-        optax.add_decayed_weights(h.weight_decay, mask=_matrices),  # type: ignore[arg-type]
+        optax.clip_by_global_norm(h.clip_norm),
+        optax.scale_by_adam(b1=h.b1, b2=h.b2, eps=h.eps),
+        optax.add_decayed_weights(h.weight_decay, mask=_matrices),
         optax.scale_by_learning_rate(rate),
     )
 

@@ -206,9 +206,7 @@ class Store:
             yield StepRow(**json.loads(line))
 
 
-def _read_attempt(
-    marker: Path, verify_states: bool
-) -> tuple[Record, Path, list[EvaluationRow]]:
+def _read_attempt(marker: Path, verify_states: bool) -> tuple[Record, Path, list[EvaluationRow]]:
     named = json.loads(marker.read_text())
     name = str(named["attempt"])
     if "/" in name or "\\" in name or not name.startswith("attempt-"):

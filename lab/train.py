@@ -54,7 +54,9 @@ class Trainer:
         self._shapes = jax.eval_shape(self._fresh, jnp.uint32(0))
         self._train = jax.jit(lanes.over(self._lane_chunk), donate_argnums=0)
         self._evaluate = jax.jit(
-            lanes.over(lambda windows, state, wanted: self._lane_evaluate(windows, state, wanted), 1)
+            lanes.over(
+                lambda windows, state, wanted: self._lane_evaluate(windows, state, wanted), 1
+            )
         )
         self._put = jax.jit(_put, donate_argnums=0, out_shardings=all_)
         self._take = jax.jit(_take, out_shardings=one)
@@ -162,6 +164,4 @@ def _put(stack: State, lane: Array, state: State) -> State:
 
 
 def _take(stack: State, lane: Array) -> State:
-    return jax.tree.map(
-        lambda s: jax.lax.dynamic_index_in_dim(s, lane, 0, keepdims=False), stack
-    )
+    return jax.tree.map(lambda s: jax.lax.dynamic_index_in_dim(s, lane, 0, keepdims=False), stack)

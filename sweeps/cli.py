@@ -30,7 +30,9 @@ def _verb(
 
 
 def _study_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("study", metavar="STUDY", help="name of a study, or path of your own .py file")
+    verb.add_argument(
+        "study", metavar="STUDY", help="name of a study, or path of your own .py file"
+    )
     verb.add_argument("--scale", help="smoke, tiny (default), small or paper")
     verb.add_argument(
         "--set",
@@ -68,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _study_options(plan)
     run = _verb(
-        verbs, "run", studies, "run", "train what is missing, fit, write the report; safe to repeat",
+        verbs, "run", studies, "run", "train what is missing, fit, report; safe to repeat",
         "lab run cmr --axis cpt.ratio+=.6",
     )  # fmt: skip
     _study_options(run)
@@ -112,7 +114,9 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("law", metavar="LAW[,LAW...]")
     fit.add_argument("table", metavar="TABLE", help=".csv or .parquet")
     fit.add_argument("--per", metavar="COLUMN", help="fit once for each value of a column")
-    fit.add_argument("--where", metavar="CONDITION", help="rows to use: 'column op value [and ...]'")
+    fit.add_argument(
+        "--where", metavar="CONDITION", help="rows to use: 'column op value [and ...]'"
+    )
     fit.add_argument("--holdout", metavar="CONDITION", help="rows to predict instead of fit")
     fit.add_argument("--bootstrap", type=int, default=0, metavar="K", help="intervals by K refits")
     fit.add_argument("--by", metavar="COLUMN", help="independent unit that resampling draws")

@@ -172,8 +172,10 @@ def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
     if isinstance(tree, dict):
         pairs = tree.items()
     elif isinstance(tree, list):
-        pairs = {str(one.get("name", k)) if isinstance(one, dict) else str(k): one
-                 for k, one in enumerate(tree)}.items()
+        pairs = {
+            str(one.get("name", k)) if isinstance(one, dict) else str(k): one
+            for k, one in enumerate(tree)
+        }.items()
     else:
         return {path.removeprefix("phases."): tree}
     found: dict[str, Any] = {}
@@ -188,8 +190,10 @@ def _covered(path: str, tree: Any, axes: set[str]) -> bool:
         phase, _, last = axis.rpartition(".")
         if last == "ratio" and path.startswith(f"{phase}.mixture.") and path.endswith("weight"):
             return True
-        if last in ("peak_lr", "end_lr") and path.startswith(f"{phase}.schedule.") and (
-            path.endswith("to_lr")
+        if (
+            last in ("peak_lr", "end_lr")
+            and path.startswith(f"{phase}.schedule.")
+            and (path.endswith("to_lr"))
         ):
             return True
         if path == axis or path.startswith(f"{axis}."):

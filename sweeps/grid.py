@@ -1,9 +1,9 @@
 """Which runs: a base run and axes over any of its fields.
 
 A path names a field of `RunSpec`: `seed`, `batch`, `model.width`, `optimizer.weight_decay`, or of a
-phase by its name: `cpt.tokens`, `cpt.schedule.0.to_lr`. Three names stand for what people sweep most:
-`cpt.ratio` (weight of the phase's first corpus, the others keep their proportions), `cpt.peak_lr`
-(where its warm stage ends) and `cpt.end_lr` (where its last stage with a rate ends).
+phase by its name: `cpt.tokens`, `cpt.schedule.0.to_lr`. Three names stand for what people sweep
+most: `cpt.ratio` (weight of the phase's first corpus, the others keep their proportions),
+`cpt.peak_lr` (where its warm stage ends) and `cpt.end_lr` (where its last stage with a rate ends).
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ def with_fields(run: RunSpec, values: Mapping[str, Any]) -> RunSpec:
     tree = plain(run)
     for path, value in values.items():
         set_field(tree, path, plain(value))
-    return read(RunSpec, tree, "run")  # type: ignore[no-any-return]
+    return read(RunSpec, tree, "run")
 
 
 def get_field(tree: Json, path: str) -> Json:

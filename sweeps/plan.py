@@ -1,8 +1,8 @@
 """The prefix tree: runs -> segments, each trained once, with what it costs.
 
 Two runs share a state when they share its identity, so the tree is found by asking for identities
-where any of the runs has a boundary (a stage or phase that ends), and cutting where they part, where
-one of them ends, and where an optimizer is reset.
+where any of the runs has a boundary (a stage or phase that ends), and cutting where they part,
+where one of them ends, and where an optimizer is reset.
 """
 
 from collections import defaultdict
@@ -160,7 +160,7 @@ class Plan:
 
 
 def make_plan(sweep: Sweep, corpora: Mapping[str, Corpus]) -> Plan:
-    """Plan a sweep; touches no device. `corpora` by name, all that its runs name. Raises Refused."""
+    """Plan a sweep; touches no device. `corpora`: all that its runs name. Raises Refused."""
     digests = {name: corpus.digest for name, corpus in corpora.items()}
     points: list[tuple[str, dict[str, Any], Path]] = []
     for arm, grid in sweep.arms.items():

@@ -40,8 +40,8 @@ def count(number: float) -> str:
 class Display:
     """Tokens, last loss of each corpus, and time left (by FLOPs). Implements the engine's Watcher.
 
-    Quiet if told so; everything goes to standard error. The same line is left in a small file of the
-    output folder, for `lab status`.
+    Quiet if told so; everything goes to standard error. The same line is left in a small file of
+    the output folder, for `lab status`.
     """
 
     def __init__(

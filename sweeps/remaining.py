@@ -76,10 +76,7 @@ def diverged_step(segment: Segment, index: Index) -> int | None:
 
 
 def _piece(k: int, segment: Segment, missing: list[int], index: Index) -> Work:
-    if segment.end_id in index.states:
-        last = max(missing)
-    else:
-        last = segment.stop
+    last = max(missing) if segment.end_id in index.states else segment.stop
     first = min(missing, default=last)
     # The latest stored state from which everything that is missing can still be reached.
     stored = [

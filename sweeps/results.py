@@ -132,7 +132,7 @@ def status_of(plan: Plan, index: Index, run: PlannedRun) -> str:
 
 
 def step_table(plan: Plan, index: Index, store: Store) -> pd.DataFrame:
-    """Per-step log: one row per planned segment and step (loss of the batch, rate, gradient norm)."""
+    """Per-step log: one row per planned segment and step (batch loss, rate, gradient norm)."""
     rows: list[dict[str, Any]] = []
     for segment in plan.segments:
         seen: set[int] = set()
@@ -143,7 +143,9 @@ def step_table(plan: Plan, index: Index, store: Store) -> pd.DataFrame:
                 if segment.start <= row.step < segment.stop and row.step not in seen:
                     seen.add(row.step)
                     rows.append({"segment": segment.end_id[:12], **dataclasses.asdict(row)})
-    frame = pd.DataFrame(rows, columns=["segment", "step", "loss_nats", "lr", "grad_norm", "tokens"])
+    frame = pd.DataFrame(
+        rows, columns=["segment", "step", "loss_nats", "lr", "grad_norm", "tokens"]
+    )
     return frame
 
 

@@ -44,7 +44,7 @@ def run_sweep(
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Train what of `sweep` is missing in `out`. Safe to repeat, and to kill. Raises Refused, Failed.
+    """Train what of `sweep` is missing in `out`; safe to repeat, to kill. Raises Refused, Failed.
 
     `stack` is fixed when the folder is made, and kept; `say` hears of what was found broken.
     """

@@ -65,7 +65,8 @@ def find_study(name: str) -> Study:
         if not path.is_file():
             raise Refused(f"no study file {name}")
         spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     else:

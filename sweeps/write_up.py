@@ -103,10 +103,12 @@ def _facts(answer: Answer) -> Mapping[str, str]:
         "software now": f"Python {platform.python_version()}; {versions()}",
     }
     for number, one in enumerate(answer.index.provenance):
-        facts[f"trained on {number + 1}"] = ", ".join(f"{key} {value}" for key, value in one.items())
+        facts[f"trained on {number + 1}"] = ", ".join(
+            f"{key} {value}" for key, value in one.items()
+        )
     if len(answer.index.provenance) > 1:
         facts["mixed provenance"] = (
-            "segments come from different software, machines or stacks: bits may differ between them"
+            "segments come from different software, machines or stacks: their bits may differ"
         )
     return facts
 

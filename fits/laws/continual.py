@@ -13,9 +13,7 @@ TOKENS_A_UNIT = 0.2e9
 RATIO = Variable("ratio_domain", "1", "share R of domain tokens in the mixture, 0..1")
 CPT_TOKENS = Variable("cpt_tokens", "tokens", "tokens T of continual pre-training")
 LOSS = Variable("loss_nats", "nats/token", "validation loss, general or domain")
-CHANGE = Variable(
-    "change_nats", "nats/token", "validation loss less that before", positive=False
-)
+CHANGE = Variable("change_nats", "nats/token", "validation loss less that before", positive=False)
 CRITICAL = Variable("critical_ratio", "1", "critical mixture ratio, 0..1")
 
 _SOURCE = "Gu et al. 2024, arXiv 2407.17467"

@@ -47,7 +47,7 @@ def doctor(told: argparse.Namespace) -> Any:
 
 def list_corpora(told: argparse.Namespace) -> Any:
     """Every corpus by name; the built-in ones are made first."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in known_names():
         try:
             store = open_corpus(name).parts[0]
@@ -68,7 +68,9 @@ def list_corpora(told: argparse.Namespace) -> Any:
             }
         )
     if not told.json:
-        print(f"{'name':<18} {'train':>11} {'validation':>11} {'documents':>10}  digest        source")
+        print(
+            f"{'name':<18} {'train':>11} {'validation':>11} {'documents':>10}  digest        source"
+        )
         for row in rows:
             known = row["entropy_rate_nats"]
             rate = f"; entropy rate {known:.4f} nats/byte" if known is not None else ""
@@ -93,7 +95,7 @@ def prepare(told: argparse.Namespace) -> Any:
     store = open_corpus(name).parts[0]
     if not told.json:
         print(
-            f"{name}: {len(store.train):,} training and {len(store.validation):,} validation tokens, "
-            f"{store.documents} documents, {store.duplicates} exact duplicates dropped"
+            f"{name}: {len(store.train):,} training tokens, {len(store.validation):,} validation "
+            f"tokens, {store.documents} documents, {store.duplicates} exact duplicates dropped"
         )
     return {"name": name, "train_tokens": len(store.train), "digest": store.digest}

@@ -78,7 +78,9 @@ def _print_plan(study: Study, value: dict[str, Any]) -> None:
         f"({saved:.2f} times)"
     )
     print(f"FLOPs   {value['flops_shared']:.3g} shared, {value['flops_naive']:.3g} naive")
-    print(f"{'width':>7} {'layers':>6} {'parameters':>14} {'segments':>8} {'tokens':>9} {'memory':>9}")
+    print(
+        f"{'width':>7} {'layers':>6} {'parameters':>14} {'segments':>8} {'tokens':>9} {'memory':>9}"
+    )
     for group in value["groups"]:
         print(
             f"{group['width']:>7} {group['layers']:>6} {group['parameters']:>14,} "

@@ -198,7 +198,9 @@ class _Group:
         new = [
             (k, lane)
             for k, lane in enumerate(self.lanes)
-            if lane is not None and lane.step == lane.work.start and lane.step in lane.evaluate
+            if lane is not None
+            and lane.step == lane.work.start
+            and lane.step in lane.evaluate
             and not lane.evaluation_rows
         ]
         if not new:

@@ -1,8 +1,8 @@
 """How much domain text can continual pre-training take before general loss rises?
 
-The critical mixture ratio of Gu et al. (EMNLP 2024, arXiv 2407.17467): a trunk is trained on general
-text, then continued on general + domain text at several domain shares R, at a constant rate after a
-short rewarm.
+The critical mixture ratio of Gu et al. (EMNLP 2024, arXiv 2407.17467): a trunk is trained on
+general text, then continued on general + domain text at several domain shares R, at a constant rate
+after a short rewarm.
 """
 
 from dataclasses import dataclass
@@ -191,9 +191,7 @@ def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
     critical_fits, unfitted = continual.critical_laws(critical)
     figures = [continual_figures.general_loss_figure(table, told.general, told.eps)]
     if ratio_fits:
-        figures.append(
-            continual_figures.ratio_figure(ratio_fits, table, told.general, told.domain)
-        )
+        figures.append(continual_figures.ratio_figure(ratio_fits, table, told.general, told.domain))
     grid = sorted(table["ratio"].unique())
     figures.append(continual_figures.critical_figure(critical, grid, critical_fits))
     general_sd = continual.pooled_sd(noise, told.general)
@@ -202,9 +200,9 @@ def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
         tables=[
             Table(
                 "critical ratio",
-                "Largest domain share that keeps the change of general loss within eps, by monotone "
-                "interpolation of the measured grid; interval: t over trunk seeds. control_change is that "
-                "of R = 0, without any domain text.",
+                "Largest domain share that keeps the change of general loss within eps, by "
+                "monotone interpolation of the measured grid; interval: t over trunk seeds. "
+                "control_change is that of R = 0, without any domain text.",
                 critical,
             ),
             Table(
@@ -255,13 +253,13 @@ def _notes(told: Settings, asked: Sweep, table: "pd.DataFrame") -> list[str]:
         f"Trunk's rate ends at {end / peak:g} of its peak; continual pre-training is rewarmed to "
         f"{rewarmed / peak:g} of it and held; optimizer state is "
         f"{'reset' if branch.reset_optimizer else 'kept'}. Critical ratios depend on all three.",
-        f"Evaluated on {told.windows} fixed windows of each corpus: intervals cover trunk seeds, not "
-        "the choice of text. Only one schedule, one pair of corpora.",
+        f"Evaluated on {told.windows} fixed windows of each corpus: intervals cover trunk seeds, "
+        "not the choice of text. Only one schedule, one pair of corpora.",
     ]
     if (seeds < 2).any():
         notes.append(
-            "Sizes with one trunk seed have no interval, and so has the trend with size: read it as "
-            "a hint."
+            "Sizes with one trunk seed have no interval, nor has the trend with size: read it "
+            "as a hint."
         )
     return notes
 
