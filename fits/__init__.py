@@ -19,7 +19,7 @@ _WHERE = {
     "Interval": "fits.result",
     "load_fits": "fits.result",
     "save_fits": "fits.result",
-    "Law": "fits.law",
+    "Law": "fits.form",
     "law": "fits.laws",
     "all_laws": "fits.laws",
     "read_table": "fits.table",

@@ -15,8 +15,8 @@ import pandas as pd
 from fits.critical import critical_ratio, turning_ratio
 from fits.errors import Refused
 from fits.fitting import fit
-from fits.result import Fit, HeldOut
-from fits.uncertainty import unit_intervals
+from fits.result import Fit, HeldOut, Interval
+from fits.uncertainty import mean_interval, unit_intervals
 
 MIN_HORIZONS = 5  # uncensored ones, before R_CMR(T) is fitted: it has three parameters
 
@@ -99,6 +99,41 @@ def readings(
     return pd.DataFrame(rows)
 
 
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """Interval of the change of a critical ratio between two horizons, paired over trunk seeds."""
+
+    first_tokens: int
+    last_tokens: int
+    low: float
+    high: float
+    units: int
+
+
+def growth(table: pd.DataFrame, general: str, horizons: Sequence[int], eps: float) -> Growth | None:
+    """Growth of the critical ratio over the horizons at which no seed is censored.
+
+    Of the smallest size with several seeds. None with fewer than two such horizons.
+    """
+    loss = table[table["corpus"] == general]
+    seeds = loss.groupby("n_params")["unit"].nunique()
+    several = loss[loss["n_params"] == seeds[seeds > 1].index.min()]
+    each: dict[int, dict[Any, float]] = {}
+    for horizon in horizons:
+        of_units = several[several["tokens"] == horizon].groupby("unit")
+        ratios = {unit: critical_ratio(rows, eps).ratio for unit, rows in of_units}
+        if ratios and None not in ratios.values():
+            each[horizon] = {unit: ratio for unit, ratio in ratios.items() if ratio is not None}
+    if len(each) < 2:
+        return None
+    first, last = min(each), max(each)
+    rises = [each[last][unit] - ratio for unit, ratio in each[first].items() if unit in each[last]]
+    one = mean_interval(rises)
+    if one.low is None or one.high is None:
+        return None
+    return Growth(first, last, one.low, one.high, len(rises))
+
+
 def seed_noise(table: pd.DataFrame, horizon: int) -> pd.DataFrame:
     """Mean change and its standard deviation over trunk seeds, by size, corpus and ratio."""
     here = table[table["tokens"] == horizon]
@@ -112,8 +147,9 @@ def seed_noise(table: pd.DataFrame, horizon: int) -> pd.DataFrame:
 
 
 def pooled_sd(noise: pd.DataFrame, corpus: str) -> float:
-    """Root mean square over ratios of the standard deviation over seeds; NaN with one seed."""
-    spread = noise[(noise["corpus"] == corpus) & (noise["seeds"] > 1)]["sd_over_seeds"]
+    """Root mean square of the standard deviation over seeds, ratios below 1; NaN with one seed."""
+    rows = noise[(noise["corpus"] == corpus) & (noise["seeds"] > 1) & (noise["ratio"] < 1)]
+    spread = rows["sd_over_seeds"]
     return float(np.sqrt(np.mean(spread**2))) if len(spread) else float("nan")
 
 
@@ -191,8 +227,12 @@ def _over_units(
     if len(complete) < 2:
         return fit(law, mean, **options)
     centre = fit(law, mean, profile=False, **options)
-    per_unit = [fit(law, one, profile=False, **options) for one in complete]
+    per_unit = [fit(law, one, profile=False, near=centre.params, **options) for one in complete]
     intervals = unit_intervals([one.params for one in per_unit], centre.params, centre.level)
+    flat = sum(any("not identified" in note for note in one.notes) for one in per_unit)
+    if flat:
+        reason = f"not identified in {flat} of {len(per_unit)} seeds"
+        intervals = {name: Interval(None, None, "none", reason) for name in intervals}
     params = tuple(one.params for one in per_unit)
     held_out = tuple(
         _bounded(row, [one.held_out[k].predicted for one in per_unit], centre.level)

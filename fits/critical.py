@@ -31,7 +31,8 @@ _FINE = 2001  # places at which the test is inverted
 class Critical:
     """A critical ratio; `ratio` is None where it lies beyond the grid, and `censored` says where.
 
-    `low`, `high` None: the interval reaches that end of the grid, or there is none (`units` < 2).
+    `low`, `high` None: the interval reaches beyond that end of the grid, or there is none (`units`
+    < 2); beside None, the other end may be the grid's own: then all of it lies beyond.
     """
 
     ratio: float | None
@@ -52,8 +53,13 @@ class Critical:
         """As printed; open ends name the grid's end."""
         if self.units < 2:
             return "one seed: none"
-        low = f"< {fraction(self.grid[0])}" if self.low is None else f"{self.low:.3f}"
-        high = f"> {fraction(self.grid[-1])}" if self.high is None else f"{self.high:.3f}"
+        first, last = self.grid[0], self.grid[-1]
+        if self.low is None and self.high == first:
+            return f"< {fraction(first)}"
+        if self.high is None and self.low == last:
+            return f"> {fraction(last)}"
+        low = f"< {fraction(first)}" if self.low is None else f"{self.low:.3f}"
+        high = f"> {fraction(last)}" if self.high is None else f"{self.high:.3f}"
         return f"{low} .. {high}"
 
 
@@ -109,7 +115,12 @@ def _inverted(
     at = np.stack([PchipInterpolator(grid, one)(fine) for one in each])
     units = len(each)
     error = at.std(axis=0, ddof=1) / math.sqrt(units)
-    rejected = np.abs(at.mean(axis=0) - eps) > t_quantile(level, units - 1) * error
+    above = at.mean(axis=0) - eps
+    rejected = np.abs(above) > t_quantile(level, units - 1) * error
+    if rejected.all():  # the whole interval lies beyond the grid, or between two of its places
+        below, beyond = fine[above <= 0], fine[above > 0]
+        low = float(below[-1]) if len(below) else None
+        return low, float(beyond[0]) if len(beyond) else None
     return invert_test(rejected, fine)
 
 

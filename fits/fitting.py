@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fits.errors import Refused
-from fits.law import Law, Objective
+from fits.form import Law, Objective
 from fits.laws import law as law_named
 from fits.result import Fit, HeldOut, Interval
 from fits.solve import Problem, Solution, solve
@@ -36,6 +36,7 @@ def fit(
     pin: Mapping[str, float] | None = None,
     bootstrap_draws: int = 0,
     profile: bool = True,
+    near: Mapping[str, float] | None = None,
     by: str | None = None,
     level: float = 0.95,
     group: Mapping[str, Any] | None = None,
@@ -44,10 +45,11 @@ def fit(
     """Fit a law to a table of losses.
 
     columns: law's variable -> column, where they differ. where: rows to use. holdout: rows to
-    predict instead (`column op value [and ...]`). pin: parameters kept at a value. bootstrap_draws:
-    intervals by refits of resampled units; `by` names the column of the independent unit (a row
-    each by default). Without it, intervals are profiles (of squares, unless `profile` is off), or
-    none and said so. Raises Refused, naming what is wrong.
+    predict instead (`column op value [and ...]`). pin: parameters kept at a value. near:
+    parameters to start from, instead of all the law's starts. bootstrap_draws: intervals by refits
+    of resampled units; `by` names the column of the independent unit (a row each by default).
+    Without it, intervals are profiles (of squares, unless `profile` is off), or none and said so.
+    Raises Refused, naming what is wrong.
     """
     law = law_named(law) if isinstance(law, str) else law
     chosen, notes = resolve_columns(law, table, columns)
@@ -71,7 +73,7 @@ def fit(
     objective = objective or law.objective
     problem = Problem(law, {k: values[kept] for k, values in x.items()}, y[kept], objective, pinned)
     _refuse_too_few(problem, holdout)
-    best = solve(problem)
+    best = solve(problem, near)
     trade_off = _trade_off(problem, best)
     notes += [*_warnings(problem, best), *([trade_off] if trade_off else [])]
     units = list(frame[by][kept]) if by else list(range(int(kept.sum())))

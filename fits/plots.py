@@ -75,8 +75,12 @@ class Figure:
             canvas.savefig(stream, format=kind, metadata=dated[kind])
         return stream.getvalue()
 
-    def save(self, path: Path) -> None:
+    def _repr_png_(self) -> bytes:  # what a notebook shows
+        return self.render("png")
+
+    def save(self, path: str | Path) -> None:
         """Write one format, by the path's ending. Raises Refused."""
+        path = Path(path)
         kind = path.suffix.removeprefix(".")
         if kind not in FORMATS:
             endings = ", ".join(f".{one}" for one in FORMATS)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fits.errors import Refused
-from fits.law import Law, Objective
+from fits.form import Law, Objective
 from fits.laws import law as law_named
 from fits.solve import Problem
 

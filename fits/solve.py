@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from fits.law import Law, Objective
+from fits.form import Law, Objective
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ HUBER_DELTA = 1e-3
 AGREE = 1e-6  # relative to the best objective, a start that ends this near agrees with it
 PRECISION = 1e-13  # relative decrease of the objective below which a step has stalled
 MAX_FULL_STARTS = 16  # of the ends of variable projection, for objectives it does not settle
-MAX_STEPS = 300
+MAX_STEPS = 100  # of variable projection; a regular law needs ten, a flat valley all of them
 _COMPLEX_STEP = 1e-30
 _TINY = 1e-300
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fits.errors import Refused
-from fits.law import Law, Variable
+from fits.form import Law, Variable
 
 if TYPE_CHECKING:
     import pandas as pd

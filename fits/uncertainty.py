@@ -150,10 +150,8 @@ def unit_intervals(
 
 
 def invert_test(rejected: NDArray[np.bool_], grid: Floats) -> tuple[float | None, float | None]:
-    """Hull of the grid points that a test does not reject; None where it reaches the grid's end."""
+    """Hull of the grid points that a test does not reject (at least one); None at a grid's end."""
     kept = grid[~rejected]
-    if len(kept) == 0:
-        return None, None
     low = None if kept[0] == grid[0] else float(kept[0])
     high = None if kept[-1] == grid[-1] else float(kept[-1])
     return low, high

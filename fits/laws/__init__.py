@@ -4,7 +4,7 @@ import difflib
 from functools import lru_cache
 
 from fits.errors import Refused
-from fits.law import Law
+from fits.form import Law
 
 
 @lru_cache(maxsize=1)

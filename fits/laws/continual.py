@@ -6,7 +6,7 @@ R is the share of domain tokens in the mixture of continual pre-training, T its 
 
 import numpy as np
 
-from fits.law import Law, Parameter, Values, Variable
+from fits.form import Law, Parameter, Values, Variable
 
 TOKENS_A_UNIT = 0.2e9
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fits.law import Law, Parameter, Values, Variable
+from fits.form import Law, Parameter, Values, Variable
 
 LOSS = Variable("loss_nats", "nats/token", "cross-entropy on held-out text")
 N_PARAMS = Variable("n_params", "parameters", "model size N")

@@ -1,0 +1,10 @@
+"""Prints the commands of README.md, for CI: long ones at the smallest scale."""
+
+import pathlib
+import re
+
+text = pathlib.Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+for block in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+    block = re.sub(r"\blab run cmr(?! --scale)", "lab run cmr --scale smoke", block)
+    block = block.replace("runs/cmr-tiny", "runs/cmr-smoke")
+    print(block.replace("\\\n", " "), end="")

@@ -1,0 +1,25 @@
+"""What all tests share: a private folder for the lab, and the public tables where they are."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lab_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Token stores and compiled programs of the tests, away from the user's own."""
+    folder = tmp_path_factory.mktemp("lab-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def public_tables() -> Path:
+    """Folder of the public loss tables; tests that need it are skipped, and say so, without it."""
+    named = os.environ.get("LAB_PUBLIC_TABLES")
+    if not named or not Path(named).is_dir():
+        pytest.skip("LAB_PUBLIC_TABLES names no folder: the public loss tables are not here")
+    return Path(named)
