@@ -225,7 +225,9 @@ def _over_units(
     units = [one for _, one in rows.groupby("unit")]
     complete = [one for one in units if one[place].nunique() == mean[place].nunique()]
     if len(complete) < 2:
-        return fit(law, mean, **options)
+        note = "one seed: the interval knows the scatter around the law, not that of seeds"
+        one = fit(law, mean, **options)
+        return dataclasses.replace(one, notes=(*one.notes, note))
     centre = fit(law, mean, profile=False, **options)
     per_unit = [fit(law, one, profile=False, near=centre.params, **options) for one in complete]
     intervals = unit_intervals([one.params for one in per_unit], centre.params, centre.level)

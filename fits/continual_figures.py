@@ -45,7 +45,8 @@ def general_loss_figure(table: pd.DataFrame, general: str, eps: Sequence[float])
             axes.set_xlabel("tokens of continual pre-training")
             token_axis(axes)
         panels[0].set_ylabel("change of general loss (nats/token)")
-        panels[-1].legend(title="domain share R", loc="upper left", ncols=2)
+        lines, names = panels[0].get_legend_handles_labels()
+        canvas.legend(lines, names, title="domain share R", loc="outside right upper")
         inner = loss[loss["ratio"] < 1]["change"]
         room = 0.35 * (inner.max() - inner.min())  # R = 1 leaves the panel: it is a cliff
         panels[0].set_ylim(inner.min() - 0.1 * room, inner.max() + 1.6 * room)

@@ -90,6 +90,9 @@ def critical_ratio(changes: "pd.DataFrame", eps: float, level: float = 0.95) -> 
     low = high = None
     if len(each) >= 2:
         low, high = _inverted(grid, each, eps, level)
+        # the test sees the mean before it was made monotone: its interval holds the reading too
+        low = None if low is None or censored == "<" else min(low, ratio or low)
+        high = None if high is None or censored == ">" else max(high, ratio or high)
     return Critical(ratio, low, high, censored, tuple(grid.tolist()), len(each))
 
 
@@ -102,8 +105,10 @@ def _crossing(grid: Floats, mean: Floats, eps: float) -> tuple[float | None, str
         return None, "<"
     if monotone[-1] <= eps:
         return None, ">"
+    last = int(np.flatnonzero(monotone <= eps)[-1])  # of a level stretch, the largest ratio
     curve = PchipInterpolator(grid, monotone)
-    return float(brentq(lambda r: float(curve(r)) - eps, grid[0], grid[-1])), ""
+    ends = grid[last], grid[last + 1]
+    return float(brentq(lambda r: float(curve(r)) - eps, *ends)), ""
 
 
 def _inverted(
@@ -118,9 +123,10 @@ def _inverted(
     above = at.mean(axis=0) - eps
     rejected = np.abs(above) > t_quantile(level, units - 1) * error
     if rejected.all():  # the whole interval lies beyond the grid, or between two of its places
-        below, beyond = fine[above <= 0], fine[above > 0]
-        low = float(below[-1]) if len(below) else None
-        return low, float(beyond[0]) if len(beyond) else None
+        crossed = np.flatnonzero(np.diff(above > 0))
+        if len(crossed):
+            return float(fine[crossed[0]]), float(fine[crossed[-1] + 1])
+        return (None, float(grid[0])) if above[0] > 0 else (float(grid[-1]), None)
     return invert_test(rejected, fine)
 
 
@@ -141,9 +147,12 @@ def turning_ratio(curves: "pd.DataFrame", horizon: float) -> Turning:
     """The turning-point criterion off a table with columns `ratio`, `tokens`, `change`.
 
     The turning point of a ratio is where its change of general loss (mean over units) is largest
-    up to the horizon; it counts as passed when it lies before the horizon itself.
+    up to the horizon; it counts as passed when it lies before the horizon itself. Raises Refused.
     """
     inner = curves[(curves["ratio"] > 0) & (curves["ratio"] < 1) & (curves["tokens"] <= horizon)]
+    inner = inner.dropna(subset="change")
+    if inner.empty:
+        raise Refused("a turning ratio needs a ratio between 0 and 1")
     mean = inner.groupby(["ratio", "tokens"])["change"].mean().unstack("tokens")
     passed = mean.idxmax(axis=1) < mean.columns.max()
     if passed.all():

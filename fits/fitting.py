@@ -1,7 +1,8 @@
 """`fit`: a law and a table in, a `Fit` out."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -10,7 +11,13 @@ from fits.form import Law, Objective
 from fits.laws import law as law_named
 from fits.result import Fit, HeldOut, Interval
 from fits.solve import Problem, Solution, solve
-from fits.table import column_values, drop_shared_rows, resolve_columns, rows_where
+from fits.table import (
+    column_values,
+    drop_shared_rows,
+    require_column,
+    resolve_columns,
+    rows_where,
+)
 from fits.uncertainty import (
     MIN_BOOTSTRAP_UNITS,
     bootstrap,
@@ -52,28 +59,39 @@ def fit(
     Raises Refused, naming what is wrong.
     """
     law = law_named(law) if isinstance(law, str) else law
+    objective = objective or law.objective
+    if objective not in get_args(Objective):
+        raise Refused(f"unknown objective {objective!r}; known: {', '.join(get_args(Objective))}")
+    if not 0 < level < 1:
+        raise Refused(f"level {level!r}: must lie between 0 and 1, such as 0.95")
+    if by:
+        require_column(by, table)
+    pinned = _pinned(law, pin)
     chosen, notes = resolve_columns(law, table, columns)
     frame = table[rows_where(table, where)] if where else table
-    frame, shared = drop_shared_rows(frame)
-    if shared:
-        notes.append(f"{shared} rows repeat states that runs share; each is counted once")
-    if "status" in frame.columns:
+    if "status" in frame.columns:  # before shared rows, which may stand under a diverged run first
         ill = frame["status"].isin(["diverged", "diverged parent"])
         if ill.any():
             notes.append(f"{int(ill.sum())} rows of diverged runs are left out")
             frame = frame[~ill]
+    frame, shared = drop_shared_rows(frame)
+    if shared:
+        notes.append(f"{shared} rows repeat states that runs share; each is counted once")
     x = {one.name: column_values(one, frame, chosen[one.name]) for one in law.variables}
-    y = column_values(law.response, frame, chosen[law.response.name])
+    response = law.response
+    if objective == "huber-log":  # which takes the logarithm, of changes of loss too
+        response = dataclasses.replace(response, positive=True)
+    y = column_values(response, frame, chosen[response.name])
     kept = np.ones(len(frame), bool)
     if holdout:
         kept = ~rows_where(frame, holdout).to_numpy(bool)
         if kept.all():
             notes.append(f"no row fulfils the hold-out {holdout!r}")
-    pinned = _pinned(law, pin)
-    objective = objective or law.objective
     problem = Problem(law, {k: values[kept] for k, values in x.items()}, y[kept], objective, pinned)
     _refuse_too_few(problem, holdout)
     best = solve(problem, near)
+    if not np.isfinite(best.objective):
+        raise Refused(f"law {law.name}: no start ends at a finite objective on these rows")
     trade_off = _trade_off(problem, best)
     notes += [*_warnings(problem, best), *([trade_off] if trade_off else [])]
     units = list(frame[by][kept]) if by else list(range(int(kept.sum())))
@@ -105,9 +123,7 @@ def fit(
 
 def fit_groups(law: str | Law, table: "pd.DataFrame", per: str, **options: Any) -> list[Fit]:
     """`fit` once for each value of the column `per`. Raises Refused."""
-    if per not in table.columns:
-        known = ", ".join(map(str, table.columns))
-        raise Refused(f"the table has no column {per!r}; it has {known}")
+    require_column(per, table)
     fits = []
     for value, rows in table.groupby(per, sort=True):
         try:
@@ -118,12 +134,18 @@ def fit_groups(law: str | Law, table: "pd.DataFrame", per: str, **options: Any) 
 
 
 def _pinned(law: Law, pin: Mapping[str, float] | None) -> dict[str, float]:
-    for name in pin or {}:
+    pinned = {}
+    for name, value in (pin or {}).items():
         if name not in law.names:
             raise Refused(
                 f"law {law.name} has no parameter {name!r} to pin; it has {', '.join(law.names)}"
             )
-    return {name: float(value) for name, value in (pin or {}).items()}
+        pinned[name] = float(value)
+        if not np.isfinite(pinned[name]):
+            raise Refused(f"cannot pin {name} at {value}: it is not a finite number")
+    if len(pinned) == len(law.names):
+        raise Refused(f"every parameter of law {law.name} is pinned: nothing is left to fit")
+    return pinned
 
 
 def _refuse_too_few(problem: Problem, holdout: str | None) -> None:
@@ -199,8 +221,6 @@ def _no_intervals(problem: Problem, reason: str) -> dict[str, Interval]:
 
 
 def _with_held_out(result: Fit, x: dict[str, Any], y: Any) -> Fit:
-    import dataclasses
-
     if len(y) == 0:
         return result
     predicted, low, high = result.band(x, new=True)

@@ -47,6 +47,7 @@ _STYLE = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 100,
     "savefig.dpi": 200,
+    "text.parse_math": False,  # names come from tables: a $ in one is a $
     "svg.hashsalt": "scaling-law-lab",
     "svg.fonttype": "path",
     "pdf.fonttype": 42,

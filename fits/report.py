@@ -1,6 +1,7 @@
 """`report.html`: one self-contained page; every name in it is escaped."""
 
 import base64
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report; numbers are shown with few digits, the CSV beside it has them all."""
+    """A table of a report; numbers are shown with few digits, the CSV beside it has them all.
+
+    `hidden` columns stand in the CSV alone.
+    """
 
     name: str
     caption: str
     frame: "pd.DataFrame"
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that are shown."""
+        return [str(name) for name in self.frame.columns if name not in self.hidden]
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,6 @@ def write_report(
         facts=facts,
         details=details,
         cell=cell,
-        limits=limits,
         fit_rows=fit_rows(findings.fits),
     )
     try:
@@ -92,10 +101,14 @@ def write_report(
 
 def cell(value: Any) -> str:
     """A value of a table as text: four digits, a dash for nothing."""
-    if value is None or value != value:
+    import pandas as pd
+
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}"
+    if isinstance(value, numbers.Integral):
+        return f"{value:,}"
+    if isinstance(value, numbers.Real):
+        return f"{float(value):.4g}"
     return str(value)
 
 
@@ -123,7 +136,9 @@ def fit_rows(fits: Sequence[Fit]) -> list[dict[str, Any]]:
                 "points": one.points,
                 "rms": one.residual_rms,
                 "agree": f"{one.agree}/{one.starts}",
-                "held_out": one.held_out,
+                "held_out": [
+                    (row, limits(Interval(row.low, row.high, ""))) for row in one.held_out
+                ],
                 "notes": one.notes,
                 "method": next(
                     (i.method for i in one.intervals.values() if i.method != "none"), "none"

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,11 @@ class HeldOut:
 
     @property
     def relative_error(self) -> float:
-        """(predicted - observed) / |observed|."""
-        return (self.predicted - self.observed) / abs(self.observed)
+        """(predicted - observed) / |observed|; infinite where a change of exactly 0 is missed."""
+        error = self.predicted - self.observed
+        if self.observed == 0:
+            return math.copysign(math.inf, error) if error else 0.0
+        return error / abs(self.observed)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ class Fit:
 
     def interval(self, name: str) -> Interval:
         """The interval of one parameter. Raises Refused."""
+        if name in self.pinned:
+            raise Refused(f"{name} is pinned: it has no interval")
         if name not in self.intervals:
             raise Refused(f"{self.law_name} has no parameter {name!r}: {', '.join(self.params)}")
         return self.intervals[name]
@@ -138,7 +143,7 @@ class Fit:
         there = Problem(self.law, x, np.zeros(count), self.objective, self.pinned)
         predicted = np.asarray(there.predict(self.params), np.float64)
         if self.unit_params:
-            return predicted, *self._unit_band(there, predicted)
+            return predicted, *self._unit_band(there, predicted, new)
         if self.draws:
             return predicted, *self._drawn_band(there, predicted, new)
         if self.spare < 1 or self.objective != "squares":
@@ -155,12 +160,12 @@ class Fit:
         half = quantile * scatter * np.sqrt(spread)
         return predicted, predicted - half, predicted + half
 
-    def _unit_band(self, there: Problem, predicted: Floats) -> tuple[Floats, Floats]:
-        """t band of the mean over units, around the fit of the mean."""
+    def _unit_band(self, there: Problem, predicted: Floats, new: bool) -> tuple[Floats, Floats]:
+        """t band of the mean over units, around the fit of the mean; `new`: of one more unit."""
         each = np.array([there.predict(params) for params in self.unit_params])
         units = len(each)
         quantile = float(stats.t.ppf(0.5 + self.level / 2, units - 1))
-        half = quantile * each.std(axis=0, ddof=1) / math.sqrt(units)
+        half = quantile * each.std(axis=0, ddof=1) * math.sqrt(1 / units + (1 if new else 0))
         return predicted - half, predicted + half
 
     def _drawn_band(self, there: Problem, predicted: Floats, new: bool) -> tuple[Floats, Floats]:
@@ -240,9 +245,10 @@ class Fit:
             "residual_rms": self.residual_rms,
             "holdout": {
                 "rows": [
-                    {**vars(one), "relative_error": one.relative_error} for one in self.held_out
+                    {**vars(one), "relative_error": _finite(one.relative_error)}
+                    for one in self.held_out
                 ],
-                "max_relative_error": self.max_relative_error,
+                "max_relative_error": _finite(self.max_relative_error),
             },
             "notes": list(self.notes),
             "data": {
@@ -258,48 +264,50 @@ class Fit:
         """A fit as `to_dict` wrote it. Raises Refused."""
         try:
             law = law_named(str(tree["law"]))
-            params = {str(k): float(v["value"]) for k, v in tree["params"].items()}
-            if set(params) != set(law.names):
-                raise Refused(f"law {law.name} has the parameters {', '.join(law.names)}")
+            params = _params(law, {k: v["value"] for k, v in tree["params"].items()})
+            objective, level = tree["objective"]["name"], _number(tree["level"])
+            if objective not in get_args(Objective) or not 0 < level < 1:
+                raise Refused(f"not a fit: objective {objective!r} at level {level}")
+            x = {one.name: _column(tree["data"]["variables"][one.name]) for one in law.variables}
+            y = _column(tree["data"]["response"])
+            if any(len(values) != len(y) for values in x.values()):
+                raise Refused("not a fit: its columns of data differ in length")
             methods = {k: v["method"] for k, v in tree["params"].items()}
             return cls(
                 law_name=law.name,
                 params=params,
                 intervals={
-                    k: Interval(_number(v["low"]), _number(v["high"]), v["method"], v["note"])
+                    str(k): Interval(_end(v["low"]), _end(v["high"]), v["method"], v["note"])
                     for k, v in tree["params"].items()
                     if v["method"] != "pinned"
                 },
-                objective=tree["objective"]["name"],
-                objective_value=float(tree["objective"]["value"]),
+                objective=objective,
+                objective_value=_number(tree["objective"]["value"]),
                 starts=int(tree["starts"]),
                 agree=int(tree["agree"]),
-                x={
-                    one.name: np.array(tree["data"]["variables"][one.name], np.float64)
-                    for one in law.variables
-                },
-                y=np.array(tree["data"]["response"], np.float64),
+                x=x,
+                y=y,
                 pinned={k: params[k] for k, method in methods.items() if method == "pinned"},
                 group=dict(tree["group"]),
                 name=str(tree["name"]),
-                level=float(tree["level"]),
+                level=level,
                 held_out=tuple(
                     HeldOut(
-                        {str(k): float(v) for k, v in row["variables"].items()},
-                        float(row["observed"]),
-                        float(row["predicted"]),
-                        _number(row["low"]),
-                        _number(row["high"]),
+                        {one.name: _number(row["variables"][one.name]) for one in law.variables},
+                        _number(row["observed"]),
+                        _number(row["predicted"]),
+                        _end(row["low"]),
+                        _end(row["high"]),
                     )
                     for row in tree["holdout"]["rows"]
                 ),
-                draws=tuple(dict(draw) for draw in tree["draws"]),
-                unit_params=tuple(dict(one) for one in tree["unit_params"]),
+                draws=tuple(_params(law, draw) for draw in tree["draws"]),
+                unit_params=tuple(_params(law, one) for one in tree["unit_params"]),
                 notes=tuple(map(str, tree["notes"])),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, Refused):
-                raise
+        except Refused:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise Refused(f"not a fit: {type(error).__name__} {error}") from None
 
 
@@ -318,15 +326,41 @@ def load_fits(path: str | Path) -> list[Fit]:
         tree = json.loads(Path(path).read_text())
     except OSError as error:
         raise Refused(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"{path} is not JSON: {error}") from None
-    if not isinstance(tree, dict) or tree.get("schema") != SCHEMA or "fits" not in tree:
+    if (
+        not isinstance(tree, dict)
+        or tree.get("schema") != SCHEMA
+        or not isinstance(tree.get("fits"), list)
+    ):
         raise Refused(f"{path} holds no fits of schema {SCHEMA}")
     return [Fit.from_dict(one) for one in tree["fits"]]
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is not a finite number")
+    return number
+
+
+def _end(value: Any) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _column(values: Any) -> Floats:
+    return np.array([_number(one) for one in values], np.float64)
+
+
+def _params(law: Law, values: Mapping[str, Any]) -> dict[str, float]:
+    params = {str(name): _number(value) for name, value in values.items()}
+    if set(params) != set(law.names):
+        raise Refused(f"not a fit: law {law.name} has the parameters {', '.join(law.names)}")
+    return params
 
 
 def _plain(value: Any) -> Any:

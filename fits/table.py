@@ -22,6 +22,8 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+# a quoted value, an `and`, or one character of anything else
+_PIECE = re.compile(r"""(?s)[=<>]\s*(?:'[^']*'|"[^"]*")|\s+and\s+|.""")
 _TERM = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*\Z")
 
 
@@ -32,13 +34,16 @@ def read_table(path: str | Path) -> "pd.DataFrame":
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise Refused(f"cannot read {path.name}: a table ends in .csv or .parquet")
+    if not path.exists():  # pyarrow gives no reason of its own
+        raise Refused(f"cannot read {path}: no such file")
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
+        reason = error.strerror or (str(error) or type(error).__name__).splitlines()[0]
         raise Refused(f"cannot read {path}: {reason}") from None
     except Exception as error:  # noqa: BLE001 (each reader raises kinds of its own)
-        raise Refused(f"cannot read {path} as a table: {str(error).splitlines()[0]}") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise Refused(f"cannot read {path} as a table: {reason}") from None
     if frame.empty:
         raise Refused(f"{path} has no rows")
     return frame
@@ -49,20 +54,42 @@ def rows_where(frame: "pd.DataFrame", condition: str) -> "pd.Series[bool]":
     import pandas as pd
 
     chosen = pd.Series(True, index=frame.index)
-    for term in re.split(r"\s+and\s+", condition.strip()):
+    for term in _terms(condition.strip()):
         match = _TERM.match(term)
         if match is None:
             raise Refused(f"condition {term!r}: must read 'column op value', op one of == != < ...")
         column, comparison, text = match.groups()
-        if column not in frame.columns:
-            raise Refused(_no_column(column, frame))
-        chosen &= _COMPARE[comparison](frame[column], _value_like(frame[column], text, term))
+        require_column(column, frame)
+        value = _value_like(frame[column], text, term)
+        try:
+            fulfilled = _COMPARE[comparison](frame[column], value)
+        except TypeError:
+            raise Refused(f"condition {term!r}: {column} holds values without an order") from None
+        missing = comparison == "!="  # what NA of a nullable column fulfils: as NaN does
+        chosen &= fulfilled.fillna(missing).astype(bool)
     return chosen
+
+
+def require_column(name: str, frame: "pd.DataFrame") -> None:
+    """Raises Refused, naming those there, unless the table has the column."""
+    if name not in frame.columns:
+        raise Refused(_no_column(name, frame))
+
+
+def _terms(condition: str) -> list[str]:
+    """The condition at each `and` that stands outside quotes."""
+    terms = [""]
+    for piece in _PIECE.findall(condition):
+        if piece.strip() == "and":
+            terms.append("")
+        else:
+            terms[-1] += piece
+    return terms
 
 
 def _value_like(column: "pd.Series[Any]", text: str, term: str) -> Any:
     bare = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
-    if column.dtype == bool:
+    if column.dtype.kind == "b":
         if bare.lower() not in ("true", "false"):
             raise Refused(f"condition {term!r}: {column.name} is true or false")
         return bare.lower() == "true"

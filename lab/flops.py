@@ -58,14 +58,18 @@ def train_flops(run: RunSpec, steps: int | None = None) -> int:
     return steps * run.tokens_per_step * train_flops_per_token(run.model)
 
 
+def state_bytes(model: ModelSpec) -> int:
+    """Memory of a state and its gradients, float32: parameters, two moments, gradients."""
+    return 16 * parameters(model).total
+
+
 def train_bytes(model: ModelSpec, batch: int, lanes: int = 1) -> int:
     """Estimated peak memory of a training step, float32: states, gradients and activations.
 
-    Parameters, two moments and gradients are 16 bytes a parameter. Activations are those kept for
-    the backward pass: per token and layer the block's inputs and projections and the attention
-    weights, and the logits with their gradient.
+    Activations are those kept for the backward pass, none of them recomputed: per token and layer
+    the block's inputs and projections and the attention weights, and the logits and their gradient.
     """
     tokens = batch * model.context
     per_layer = 12 * model.width + 4 * model.mlp_width + 3 * model.heads * model.context
     activations = tokens * (model.layers * per_layer + 3 * model.vocabulary) * 4
-    return lanes * (16 * parameters(model).total + activations)
+    return lanes * (state_bytes(model) + activations)

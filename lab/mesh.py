@@ -6,6 +6,7 @@ core is a device of its own and maps over its lanes, which is faster there (smal
 do not fill two cores) and gives every lane the bits of a run alone.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -37,8 +38,9 @@ def start(lanes: int) -> None:
     A CPU gets a device a lane. Compiled programs are kept in the lab's folder, whatever their size,
     one folder a kind of machine: code compiled for one processor need not run on another.
     """
-    if not jax._src.xla_bridge.backends_are_initialized():
-        jax.config.update("jax_num_cpu_devices", min(lanes, MAX_CPU_LANES))
+    if jax.config.jax_num_cpu_devices < 1:  # nobody has said how many
+        with contextlib.suppress(RuntimeError):  # devices are there already
+            jax.config.update("jax_num_cpu_devices", min(lanes, MAX_CPU_LANES))
     kind = hashlib.sha256(_processor().encode()).hexdigest()[:12]
     cache = home() / "compiled" / f"{jax.__version__}-{kind}"
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +32,9 @@ class Grid:
         for path, values in self.axes.items():
             if not values:
                 raise Refused(f"axis {path}: needs at least one value")
-            if len({json.dumps(plain(v), sort_keys=True) for v in values}) < len(values):
-                raise Refused(f"axis {path}: names a value twice: {plain(values)}")
+            known = plain(values)
+            if any(value in known[:k] for k, value in enumerate(known)):
+                raise Refused(f"axis {path}: names a value twice: {known}")
 
     def points(self) -> Iterator[tuple[dict[str, Any], RunSpec]]:
         """(values by path, run) of every point, the last axis fastest. Raises Refused."""
@@ -44,7 +46,9 @@ class Grid:
 def plain(value: Any) -> Json:
     """A value as plain JSON data."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        value = dataclasses.asdict(value)  # its tuples stay tuples
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
         return [plain(one) for one in value]
     return value
@@ -111,7 +115,7 @@ def _child(here: Json, name: str, walked: list[str], path: str) -> Json:
 
 
 def _position(items: list[Json], name: str, path: str) -> int:
-    if not name.isdigit() or int(name) >= len(items):
+    if not name.isdecimal() or int(name) >= len(items):
         raise Refused(f"{path}: {name!r} is none of the places 0..{len(items) - 1}")
     return int(name)
 
@@ -180,8 +184,9 @@ def parse_value(path: str, now: Any, text: str) -> Any:
         number = float(top) / float(bottom) if bottom else float(top)
     except (ValueError, ZeroDivisionError):
         raise Refused(f"{path} = {text!r}: must be a number") from None
-    if isinstance(now, int):
-        if number != int(number):
-            raise Refused(f"{path} = {text}: must be a whole number")
-        return int(number)
-    return number
+    if not math.isfinite(number):
+        raise Refused(f"{path} = {text}: must be a finite number")
+    if isinstance(now, int) and not number.is_integer():
+        raise Refused(f"{path} = {text}: must be a whole number")
+    # null stands where tokens mean "the rest": what is typed there is a whole number as well
+    return int(number) if number.is_integer() and not isinstance(now, float) else number

@@ -120,6 +120,7 @@ class Plan:
                 "tokens": sum(self.segments[k].tokens for k in members),
                 "flops": sum(self.segments[k].flops for k in members),
                 "stack": lanes,
+                "state_bytes": lanes * flops.state_bytes(model),
                 "memory_bytes": flops.train_bytes(model, batch, lanes),
             }
             for (model, batch), members in self.groups().items()

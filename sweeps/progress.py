@@ -30,8 +30,8 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """A large number as people read it: 950, 41.6 k, 22.1 M, 3.1 B, 2.0e+21."""
-    for limit, unit in ((1e3, ""), (1e6, " k"), (1e9, " M"), (1e12, " B")):
+    """A large number as people read it: 950, 41.6 k, 22.1 M, 3.1 B, 1.4 T."""
+    for limit, unit in ((1e3, ""), (1e6, " k"), (1e9, " M"), (1e12, " B"), (1e15, " T")):
         if number < limit:
             return f"{number:.0f}" if not unit else f"{number / (limit / 1e3):.1f}{unit}"
     return f"{number:.2g}"

@@ -54,9 +54,9 @@ def run_sweep(
     digests = {name: corpus.digest for name, corpus in corpora.items()}
     folder.refuse_another(sweep, digests)
     plan = make_plan(sweep, corpora)
+    plan.refuse_repeats()
     for one in plan.evaluation_sets.values():
         one.tokens()  # too few validation windows are refused before anything is written
-    plan.refuse_repeats()
     if stack is None:
         stack = held.stack if held is not None else default_stack()
     trained = 0

@@ -40,13 +40,17 @@ class Answer:
         return self.study.read(self.results, self.settings, self.plan.sweep)
 
 
-def write_up(answer: Answer, findings: "Findings", out: Path) -> list[Path]:
-    """Write everything; returns the files. Raises Failed, Refused."""
+def write_up(answer: Answer, out: Path) -> tuple["Findings", list[Path]]:
+    """Write everything; returns the findings and the files. Raises Failed, Refused.
+
+    The results come first: they are there even if the study finds too little in them to say more.
+    """
     from fits.plots import FORMATS
 
     files = [out / "results.parquet", out / "results.csv", out / "fit.json", out / "report.html"]
     write_table(answer.results, files[0])
     write_table(answer.results, files[1])
+    findings = answer.findings()
     fit_json = {
         "schema": 1,
         "study": answer.study.name,
@@ -66,7 +70,7 @@ def write_up(answer: Answer, findings: "Findings", out: Path) -> list[Path]:
         files.append(out / "figures" / f"{figure.name}.csv")
         write_table(figure.data, files[-1])
     write_report_page(answer, findings, files[3])
-    return files
+    return findings, files
 
 
 def write_report_page(answer: Answer, findings: "Findings", path: Path) -> None:

@@ -78,15 +78,14 @@ def _print_plan(study: Study, value: dict[str, Any]) -> None:
         f"({saved:.2f} times)"
     )
     print(f"FLOPs   {value['flops_shared']:.3g} shared, {value['flops_naive']:.3g} naive")
-    print(
-        f"{'width':>7} {'layers':>6} {'parameters':>14} {'segments':>8} {'tokens':>9} {'memory':>9}"
-    )
+    print("  width layers     parameters segments    tokens       state      a step")
     for group in value["groups"]:
         print(
             f"{group['width']:>7} {group['layers']:>6} {group['parameters']:>14,} "
             f"{group['segments']:>8} {count(group['tokens']):>9} "
-            f"{group['memory_bytes'] / 2**30:>7.2f}GB"
+            f"{group['state_bytes'] / 2**30:>8,.2f} GB {group['memory_bytes'] / 2**30:>8,.2f} GB"
         )
+    print("memory of a whole stack in float32; a step keeps all activations of its batch at once")
     hours = ", ".join(f"{name} {hours:,.3g}" for name, hours in value["device_hours"].items())
     print(f"device-hours at {UTILISATION:.0%} of peak: {hours}")
     reads = ", ".join(f"{name} {epochs:.2f}" for name, epochs in value["epochs"].items())
@@ -117,8 +116,7 @@ def run(told: argparse.Namespace) -> Any:
     ill = outcome.results[outcome.results["status"].isin(["diverged", "diverged parent"])]
     for (arm, name, status), _ in ill.groupby(["arm", "run", "status"]):
         say(f"run {name} of arm {arm}: {status}; the fit leaves it out")
-    findings = answer.findings()
-    files = write_up(answer, findings, out)
+    findings, files = write_up(answer, out)
     seconds = time.monotonic() - begun
     if not told.json:
         _print_findings(findings)
@@ -143,15 +141,13 @@ def run(told: argparse.Namespace) -> Any:
 def _print_findings(findings: Any) -> None:
     first = findings.tables[0]
     print(f"\n{first.name}: {first.caption}")
-    shown = [name for name in first.frame.columns if name not in _NOT_SHOWN]
-    print(first.frame[shown].to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print(
+        first.frame[first.columns].to_string(index=False, float_format=lambda value: f"{value:.4g}")
+    )
     print()
     for note in findings.notes:
         print(f"note: {note}")
     print(f"\n{findings.headline}")
-
-
-_NOT_SHOWN = ("critical_ratio", "low", "high", "censored")  # as text in `reading`, `interval`
 
 
 # A folder that is there ---------------------------------------------------------------------

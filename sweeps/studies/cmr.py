@@ -208,6 +208,7 @@ def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
                 "monotone interpolation of the measured grid; interval: t over trunk seeds. "
                 "control_change is that of R = 0, without any domain text.",
                 critical,
+                hidden=("critical_ratio", "low", "high", "censored"),  # text says them
             ),
             Table(
                 "change and noise",
