@@ -38,8 +38,11 @@ def changes(results: pd.DataFrame, phase: str, ratio: str) -> pd.DataFrame:
     inside = sound[sound["phase"] == phase]
     if inside.empty:
         raise Refused(f"the table has no finished run with a phase {phase!r}")
-    before = sound[sound["phase"] != phase]
-    at_branch = before.sort_values("step").groupby(["trunk", "corpus"])["loss_nats"].last()
+    branch = ["n_params", "trunk", "corpus"]
+    begun = inside.groupby(branch)["step"].min().rename("begun")
+    before = sound[sound["phase"] != phase].join(begun, on=branch)
+    before = before[before["step"] <= before["begun"]]  # not what comes after the phase
+    at_branch = before.sort_values("step").groupby(branch)["loss_nats"].last()
     out = pd.DataFrame(
         {
             "n_params": inside["n_params"],
@@ -50,14 +53,14 @@ def changes(results: pd.DataFrame, phase: str, ratio: str) -> pd.DataFrame:
             "loss_nats": inside["loss_nats"],
         }
     )
-    keys = pd.MultiIndex.from_frame(inside[["trunk", "corpus"]])
+    keys = pd.MultiIndex.from_frame(inside[branch])
     out["loss_before"] = at_branch.reindex(keys).to_numpy()
     out["change"] = out["loss_nats"] - out["loss_before"]
-    places = ["unit", "corpus", "tokens"]
+    places = ["n_params", "unit", "corpus", "tokens"]
     control = out[out["ratio"] == 0].drop_duplicates(places).set_index(places)["change"]
     own = control.reindex(pd.MultiIndex.from_frame(out[places])).to_numpy()
     out["against_control"] = out["change"] - own
-    return out.drop_duplicates(["unit", "ratio", "corpus", "tokens"]).reset_index(drop=True)
+    return out.drop_duplicates([*places, "ratio"]).reset_index(drop=True)
 
 
 def readings(
@@ -221,9 +224,11 @@ def _over_units(
     law: str, rows: pd.DataFrame, response: str, place: str, options: dict[str, Any]
 ) -> Fit:
     """Fit the mean over units; intervals are t over the units' own fits when there are several."""
+    places = rows[place].nunique()
+    complete = [one for _, one in rows.groupby("unit") if one[place].nunique() == places]
+    if complete:  # a mean over other seeds at one place than at the next would bend the curve
+        rows = pd.concat(complete)
     mean = rows.groupby(place, as_index=False)[response].mean()
-    units = [one for _, one in rows.groupby("unit")]
-    complete = [one for one in units if one[place].nunique() == mean[place].nunique()]
     if len(complete) < 2:
         note = "one seed: the interval knows the scatter around the law, not that of seeds"
         one = fit(law, mean, **options)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fits.errors import Refused
+from fits.files import write_whole
 from fits.result import Fit
 
 if TYPE_CHECKING:
@@ -80,17 +81,13 @@ class Figure:
         return self.render("png")
 
     def save(self, path: str | Path) -> None:
-        """Write one format, by the path's ending. Raises Refused."""
+        """Write one format, by the path's ending. Raises Refused, Failed."""
         path = Path(path)
         kind = path.suffix.removeprefix(".")
         if kind not in FORMATS:
             endings = ", ".join(f".{one}" for one in FORMATS)
             raise Refused(f"cannot write {path.name}: a figure ends in {endings}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(self.render(kind))
-        except OSError as error:
-            raise Refused(f"cannot write {path}: {error.strerror}") from None
+        write_whole(path, self.render(kind))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fits.errors import Refused
+from fits.files import write_whole
 from fits.plots import Figure
 from fits.result import Fit, Interval
 
@@ -71,7 +72,7 @@ def write_report(
     facts: Mapping[str, str],
     details: Mapping[str, str],
 ) -> None:
-    """Write the page. `facts` are short (what ran, with what); `details` long (specs). Refused."""
+    """Write the page. `facts` are short (what ran, with what); `details` long (specs). Failed."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -90,13 +91,7 @@ def write_report(
         cell=cell,
         fit_rows=fit_rows(findings.fits),
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise Refused(f"cannot write {path}: {error.strerror}") from None
+    write_whole(path, page.encode())
 
 
 def cell(value: Any) -> str:
@@ -105,6 +100,8 @@ def cell(value: Any) -> str:
 
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return "–"
+    if isinstance(value, bool):
+        return str(value)
     if isinstance(value, numbers.Integral):
         return f"{value:,}"
     if isinstance(value, numbers.Real):

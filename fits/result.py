@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fits.errors import Refused
+from fits.files import write_whole
 from fits.form import Law, Objective
 from fits.laws import law as law_named
 from fits.solve import Problem
@@ -312,12 +313,9 @@ class Fit:
 
 
 def save_fits(fits: Sequence[Fit], path: str | Path) -> None:
-    """Write fits as JSON. Raises Refused."""
+    """Write fits as JSON. Raises Failed."""
     tree = {"schema": SCHEMA, "fits": [one.to_dict() for one in fits]}
-    try:
-        Path(path).write_text(json.dumps(tree, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise Refused(f"cannot write {path}: {error.strerror}") from None
+    write_whole(Path(path), (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
 
 
 def load_fits(path: str | Path) -> list[Fit]:

@@ -1,5 +1,6 @@
 """Tables of losses: read, choose columns, choose rows, refuse what cannot be fitted."""
 
+import io
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fits.errors import Refused
+from fits.files import write_whole
 from fits.form import Law, Variable
 
 if TYPE_CHECKING:
@@ -170,15 +172,13 @@ def column_values(one: Variable, frame: "pd.DataFrame", column: str) -> np.ndarr
 
 
 def write_table(frame: "pd.DataFrame", path: str | Path) -> None:
-    """Write a table as .csv or .parquet. Raises Refused."""
+    """Write a table as .csv or .parquet. Raises Refused, Failed."""
     path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
+    if path.suffix == ".csv":
+        write_whole(path, frame.to_csv(index=False, lineterminator="\n").encode())
+    elif path.suffix == ".parquet":
+        stream = io.BytesIO()
+        frame.to_parquet(stream, index=False)
+        write_whole(path, stream.getvalue())
+    else:
         raise Refused(f"cannot write {path.name}: a table ends in .csv or .parquet")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".csv":
-            frame.to_csv(path, index=False, lineterminator="\n")
-        else:
-            frame.to_parquet(path, index=False)
-    except OSError as error:
-        raise Refused(f"cannot write {path}: {error.strerror or error}") from None

@@ -38,7 +38,7 @@ def start(lanes: int) -> None:
     A CPU gets a device a lane. Compiled programs are kept in the lab's folder, whatever their size,
     one folder a kind of machine: code compiled for one processor need not run on another.
     """
-    if jax.config.jax_num_cpu_devices < 1:  # nobody has said how many
+    if jax.config.jax_num_cpu_devices < 1:  # type: ignore[attr-defined]  # nobody has said
         with contextlib.suppress(RuntimeError):  # devices are there already
             jax.config.update("jax_num_cpu_devices", min(lanes, MAX_CPU_LANES))
     kind = hashlib.sha256(_processor().encode()).hexdigest()[:12]

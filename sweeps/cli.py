@@ -154,8 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0, 1 failed, 2 refused, 130 interrupted)."""
     import importlib
 
-    from fits.errors import Refused as FitRefused
-    from lab.errors import Failed, Refused
+    import fits.errors
+    import lab.errors
 
     try:
         told = parser().parse_args(argv)
@@ -168,10 +168,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if told.json:
             print(json.dumps(value, allow_nan=False))
         return 0
-    except (Refused, FitRefused) as refusal:
+    except (lab.errors.Refused, fits.errors.Refused) as refusal:
         print(f"lab: {refusal}", file=sys.stderr)
         return EXIT_REFUSED
-    except Failed as failure:
+    except (lab.errors.Failed, fits.errors.Failed) as failure:
         print(f"lab: {failure}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:

@@ -51,7 +51,7 @@ class Folder:
                 return None
             if not self.path.is_dir():
                 raise Refused(f"{self.path} is not a folder")
-            text = file.read_text()
+            text = file.read_bytes()
         except FileNotFoundError:
             raise Refused(
                 f"{self.path} is no sweep's folder (no {SWEEP_FILE}): choose another"
@@ -70,7 +70,7 @@ class Folder:
             sweep = sweep_from_json(canonical(tree["sweep"]))
             digests = {str(name): str(digest) for name, digest in tree["digests"].items()}
             return Held(sweep, dict(tree["settings"]), digests, int(tree["stack"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, Refused):
                 raise
             raise Refused(f"{file} cannot be read as a sweep: {error}") from None

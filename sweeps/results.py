@@ -14,7 +14,9 @@ from lab import flops
 from lab.errors import Failed, Refused
 from lab.evaluate import EvaluationSet
 from lab.mixture import Stream
+from lab.spec import canonical
 from lab.store import Index, Store
+from sweeps.grid import plain
 from sweeps.plan import Plan, PlannedRun, Segment
 from sweeps.remaining import diverged_step
 
@@ -26,12 +28,11 @@ def axis_columns(values: dict[str, Any]) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for path, value in values.items():
         name = path.replace(".", "_")
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            value = dataclasses.asdict(value)
+        value = plain(value)  # as it is read back from sweep.json
         if isinstance(value, dict):
-            columns.update({f"{name}_{key}": one for key, one in value.items()})
-        elif isinstance(value, list | tuple):
-            columns[name] = str(value)
+            columns.update({f"{name}_{key}": value[key] for key in sorted(value)})
+        elif isinstance(value, list):
+            columns[name] = canonical(value)
         else:
             columns[name] = value
     return columns

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lab.corpora import Corpus, open_corpus
-from lab.errors import Damaged, Failed
+from lab.errors import Damaged, Failed, Refused
 from lab.store import Index
 from sweeps.folder import Folder
 from sweeps.plan import Plan, corpora_of, make_plan
@@ -48,6 +48,8 @@ def run_sweep(
 
     `stack` is fixed when the folder is made, and kept; `say` hears of what was found broken.
     """
+    if stack is not None and stack < 1:
+        raise Refused(f"stack = {stack}: must be at least 1 lane")
     folder = Folder(out)
     held = folder.held()
     corpora = open_corpora(sweep, verify=True)

@@ -9,6 +9,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import sys
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ def find_study(name: str) -> Study:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look their module up there
         spec.loader.exec_module(module)
     else:
         near = difflib.get_close_matches(name, known, 1)
@@ -92,16 +94,16 @@ def ask(
         raise Refused(f"unknown scale {scale!r}; {study.name} has {', '.join(study.scales)}")
     settings = study.settings(scale)
     names = [field.name for field in dataclasses.fields(settings)]
-    fields: list[tuple[str, str]] = []
+    fields: list[tuple[str, str, bool]] = []
     for change in sets:
         key, text, extend = _split(change, "--set key=value")
         if key in names:
             settings = _with_setting(settings, key, text, extend)
         else:
-            fields.append((key, text))
+            fields.append((key, text, extend))
     sweep = study.sweep(settings, scale)
-    for key, text in fields:
-        sweep = _with_field(sweep, key, text, names)
+    for key, text, extend in fields:
+        sweep = _with_field(sweep, key, text, extend, names)
     for change in axes:
         path, text, extend = _split(change, "--axis path=v1,v2")
         sweep = sweep.with_axis(path, text, extend)
@@ -131,7 +133,7 @@ def _with_setting(settings: Any, key: str, text: str, extend: bool) -> Any:
     return dataclasses.replace(settings, **{key: read(kind, value, key)})
 
 
-def _with_field(sweep: Sweep, key: str, text: str, names: list[str]) -> Sweep:
+def _with_field(sweep: Sweep, key: str, text: str, extend: bool, names: list[str]) -> Sweep:
     try:
         for grid in sweep.arms.values():
             get_field(plain(grid.base), key)
@@ -145,4 +147,7 @@ def _with_field(sweep: Sweep, key: str, text: str, names: list[str]) -> Sweep:
             f"unknown key {key!r}; the study's settings are {known}, or a field of a run such as "
             f"optimizer.weight_decay{hint}"
         ) from refusal
-    return sweep.with_field(key, text)
+    changed = sweep.with_field(key, text)
+    if extend:
+        raise Refused(f"{key}: takes one value; write {key}={text}")
+    return changed

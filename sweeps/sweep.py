@@ -113,7 +113,7 @@ def sweep_from_json(text: str) -> Sweep:
         arms = {
             str(name): Grid(
                 read(RunSpec, arm["base"], f"arm {name}"),
-                {path: tuple(values) for path, values in arm["axes"]},
+                {str(path): tuple(values) for path, values in arm["axes"]},
             )
             for name, arm in tree["arms"]
         }

@@ -103,6 +103,9 @@ def predict(told: argparse.Namespace) -> Any:
         known = ", ".join(dict.fromkeys(one.law_name for one in fits))
         raise Refused(f"{told.fit} holds several laws ({known}): choose one with --name")
     frame = read_table(told.table)
+    taken = [name for name in ("fit", "predicted", "low", "high") if name in frame.columns]
+    if taken:
+        raise Refused(f"the table has a column {taken[0]!r} of its own: rename it")
     parts = []
     for one in fits:
         rows = frame

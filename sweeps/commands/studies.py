@@ -47,7 +47,9 @@ def plan(told: argparse.Namespace) -> Any:
     study = find_study(told.study)
     settings, sweep = ask(study, told.scale, told.sets, told.axes)
     made = make_plan(sweep, open_corpora(sweep))
-    stack = told.stack or default_stack()
+    stack = default_stack() if told.stack is None else told.stack
+    if stack < 1:
+        raise Refused(f"stack = {stack}: must be at least 1 lane")
     value = made.summary(stack)
     value["epochs"] = made.most_epochs()
     value["device_hours"] = {
@@ -107,8 +109,6 @@ def run(told: argparse.Namespace) -> Any:
     def say(line: str) -> None:
         print(f"lab: {line}", file=sys.stderr, flush=True)
 
-    if told.stack is not None and told.stack < 1:
-        raise Refused(f"--stack {told.stack}: must be at least 1")
     outcome = run_sweep(sweep, out, settings, told.stack, told.quiet or told.json, say)
     from sweeps.write_up import Answer, write_up
 
@@ -173,7 +173,8 @@ def status(told: argparse.Namespace) -> Any:
     value = {
         "done": len(todo.done),
         "running": running["running"] if running else 0,
-        "waiting": len(todo.work) - (running["running"] if running else 0),
+        # what runs may have been committed since it was last said to run
+        "waiting": max(0, len(todo.work) - (running["running"] if running else 0)),
         "failed": len(index.broken),
         "diverged": len(todo.diverged),
         "segments": len(made.segments),
