@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ILL_CONDITIONED = 1e7  # of the column-scaled Jacobian: beyond it the numbers are a matter of taste
+ROUNDING = 1e-12  # of the response: a parameter that moves it by less has no influence
 FEW_AGREE = 0.1
 
 
@@ -172,7 +173,7 @@ def _warnings(problem: Problem, best: Solution) -> list[str]:
     for name in problem.linear:
         if problem.law.parameter(name).low == 0.0 and best.params[name] < 1e-9:
             notes.append(f"{name} sits at its bound 0")
-    if best.starts > 1 and best.agree <= FEW_AGREE * best.starts:
+    if best.starts > 1 and best.agree <= max(1, FEW_AGREE * best.starts):
         notes.append(f"only {best.agree} of {best.starts} starts agree: there may be a better fit")
     return notes
 
@@ -181,7 +182,8 @@ def _trade_off(problem: Problem, best: Solution) -> str | None:
     """Why the parameters are not identified by these points, or None."""
     jacobian = problem.jacobian(best.params, problem.free)
     size = np.linalg.norm(jacobian, axis=0)
-    if not np.all(np.isfinite(size)) or np.any(size == 0):
+    reach = size * [max(1.0, abs(best.params[name])) for name in problem.free]
+    if not np.all(np.isfinite(size)) or np.any(reach <= ROUNDING * np.linalg.norm(problem.y)):
         return "not identified: a parameter has no influence on these points"
     condition = float(np.linalg.cond(jacobian / size))
     if condition > ILL_CONDITIONED:

@@ -206,11 +206,11 @@ def fit_figure(one: Fit, variable: str | None = None) -> Figure:
         )
         upper.set_ylabel(f"{law.response.name.replace('_nats', '')} ({law.response.unit})")
         lower.set_ylabel("observed - law")
-        lower.set_xlabel(f"{variable} ({shown.unit})")
+        lower.set_xlabel(variable if shown.unit == "1" else f"{variable} ({shown.unit})")
         upper.set_title(law.formula)
         upper.legend()
         if wide or one.x[variable].max() > 1e4:
             token_axis(lower)
 
     caption = f"{law.title}: {law.formula} ({law.source}). Open marks were held out."
-    return Figure(one.name or law.name, caption, data, draw, (COLUMN_INCHES * 1.3, 3.6))
+    return Figure(one.label(), caption, data, draw, (COLUMN_INCHES * 1.3, 3.6))

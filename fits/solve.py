@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 
 HUBER_DELTA = 1e-3
 AGREE = 1e-6  # relative to the best objective, a start that ends this near agrees with it
+EXACT = 1e-10  # relative residual of a start that found noise-free numbers again: it agrees too
 PRECISION = 1e-13  # relative decrease of the objective below which a step has stalled
 MAX_FULL_STARTS = 16  # of the ends of variable projection, for objectives it does not settle
 MAX_STEPS = 100  # of variable projection; a regular law needs ten, a flat valley all of them
@@ -120,8 +121,8 @@ def _best(problem: Problem, ends: list[dict[str, float]]) -> Solution:
     values = np.array([problem.value(end) for end in ends])
     values = np.where(np.isfinite(values), values, np.inf)
     best = int(values.argmin())
-    scale = max(values[best], len(problem.y) * np.finfo(float).eps ** 2, _TINY)
-    agree = int(np.sum(values <= values[best] + AGREE * scale))
+    size = problem.y @ problem.y if problem.objective == "squares" else len(problem.y)
+    agree = int(np.sum(values <= values[best] * (1 + AGREE) + EXACT**2 * size))
     return Solution(ends[best], float(values[best]), len(ends), agree)
 
 

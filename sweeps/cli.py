@@ -147,6 +147,26 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     prepare.add_argument("name", metavar="NAME")
     prepare.add_argument("sources", metavar="FILE", nargs="+")
+
+    benches = "sweeps.commands.bench"
+    bench = verbs.add_parser("bench", help="how fast it is here", description="how fast it is here")
+    kinds = bench.add_subparsers(
+        dest="bench_verb", metavar="VERB", required=True, parser_class=_Parser
+    )
+    step = _verb(
+        kinds, "step", benches, "step", "tokens/s of the training step, alone and stacked",
+        "lab bench step --json",
+    )  # fmt: skip
+    step.add_argument("--stack", type=int, help="lanes of a stack (default: one a core on a CPU)")
+    grid = _verb(
+        kinds, "sweep", benches, "sweep", "a small grid, against one process a run",
+        "lab bench sweep --repeats 1",
+    )  # fmt: skip
+    data_path = _verb(
+        kinds, "data", benches, "data", "windows/s of the input path", "lab bench data"
+    )
+    for one, repeats in ((step, 5), (grid, 3), (data_path, 5)):
+        one.add_argument("--repeats", type=int, default=repeats, help=f"default {repeats}")
     return top
 
 

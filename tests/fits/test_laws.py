@@ -65,12 +65,12 @@ def test_noisy_numbers_give_intervals_that_hold_the_truth(name: str) -> None:
 
 def test_bootstrap_interval_of_the_robust_objective_holds_the_truth() -> None:
     truth, _, noise = MADE["chinchilla"]
-    found = fit("chinchilla", made_table("chinchilla", noise, 2), bootstrap_draws=100)
+    found = fit("chinchilla", made_table("chinchilla", noise, 2), bootstrap_draws=60)
     for key, one in found.intervals.items():
         assert one.low is not None
         assert one.high is not None
         assert one.low < truth[key] < one.high, key
-        assert one.method == "bootstrap of 100"
+        assert one.method == "bootstrap of 60"
 
 
 def test_tokens_are_counted_in_units_of_a_fifth_of_a_billion() -> None:

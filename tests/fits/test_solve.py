@@ -57,10 +57,8 @@ def test_complex_step_equals_central_differences(name: str) -> None:
 
 @pytest.mark.parametrize("objective", ["squares", "huber-log"])
 @pytest.mark.parametrize("name", ["chinchilla", "cmr-ratio", "cmr-critical"])
-def test_slope_of_the_objective_equals_central_differences(
-    name: str, objective: Objective
-) -> None:
-    problem, params = noisy(name, 2e-3, objective), CASES[name][0]
+def test_slope_of_the_objective_equals_central_differences(name: str, objective: Objective) -> None:
+    problem, params = noisy(name, 4e-3, objective), CASES[name][0]
     if objective == "huber-log":  # both branches of the loss are there
         small = np.abs(problem.residuals(params)) <= HUBER_DELTA
         assert 0 < small.sum() < len(small)

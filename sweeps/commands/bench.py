@@ -1,0 +1,61 @@
+"""bench step, bench sweep, bench data."""
+
+import argparse
+from typing import Any
+
+from lab.errors import Refused
+
+
+def _repeats(told: argparse.Namespace) -> int:
+    if told.repeats < 1:
+        raise Refused(f"--repeats {told.repeats}: must be at least 1")
+    return int(told.repeats)
+
+
+def step(told: argparse.Namespace) -> Any:
+    """Tokens/s of the training step."""
+    from sweeps.bench.step import bench_step
+
+    value = bench_step(_repeats(told), told.stack)
+    if not told.json:
+        peak = value["matrix_product_flops_per_second"]
+        print(f"{value['cores']} cores; a matrix product runs at {peak / 1e9:,.0f} GFLOP/s")
+        print(" width layers  stack   tokens/s   GFLOP/s  of peak   shares of time, timed apart")
+        for row in value["rows"]:
+            parts = row.get("shares", {}).items()
+            shares = ", ".join(f"{name.replace('_', ' ')} {part:.0%}" for name, part in parts)
+            print(
+                f"{row['width']:>6} {row['layers']:>6} {row['stack']:>6} "
+                f"{row['tokens_per_second']:>10,.0f} {row['flops_per_second'] / 1e9:>9,.1f} "
+                f"{row['fraction_of_peak']:>8.0%}   {shares}"
+            )
+    return value
+
+
+def sweep(told: argparse.Namespace) -> Any:
+    """The lab against one process a run."""
+    from sweeps.bench.sweep import bench_sweep
+
+    value = bench_sweep(_repeats(told))
+    if not told.json:
+        print(
+            f"{value['runs']} runs: {value['seconds_one_process_a_run']:.1f} s as a process each, "
+            f"{value['seconds_lab']:.1f} s in the lab (stack {value['stack']}): "
+            f"{value['ratio']:.2f} times; losses differ by {value['max_loss_difference']:.2g} nats "
+            "at most"
+        )
+    return value
+
+
+def data(told: argparse.Namespace) -> Any:
+    """Windows/s of the input path."""
+    from sweeps.bench.data import bench_data
+
+    value = bench_data(_repeats(told))
+    if not told.json:
+        print(
+            f"{value['windows_per_second']:,.0f} windows/s gathered, "
+            f"{value['eaten_windows_per_second']:,.0f} eaten at width {value['width']}: "
+            f"{value['ratio']:.0f} times"
+        )
+    return value

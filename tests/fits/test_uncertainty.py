@@ -1,0 +1,178 @@
+"""Intervals: against textbook formulas, and against the truth they must cover."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fits import Interval, law, mean_interval, uncertainty
+from fits.solve import Problem, solve
+from fits.uncertainty import (
+    bootstrap,
+    invert_test,
+    percentile_interval,
+    profile_interval,
+    t_quantile,
+    unit_intervals,
+)
+
+RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
+
+
+def ratio_problem(noise: float, seed: int, s: float = 0.3, copies: int = 1) -> Problem:
+    x = np.tile(RATIOS, copies)
+    y = 1.9 - 0.4 * x**s + noise * np.random.default_rng(seed).normal(size=len(x))
+    return Problem(law("cmr-ratio"), {"ratio_domain": x}, y, "squares", {})
+
+
+def covers(one: Interval, truth: float) -> bool:
+    return (one.low is None or one.low <= truth) and (one.high is None or truth <= one.high)
+
+
+def test_mean_interval_is_scipys_t_interval() -> None:
+    values = [0.3, 0.5, 0.1, 0.45]
+    for level in (0.8, 0.95):
+        one = mean_interval(values, level)
+        expected = stats.t.interval(level, 3, np.mean(values), stats.sem(values))
+        assert (one.low, one.high) == pytest.approx(expected)
+    assert mean_interval(values).method == "t over 4 units"
+
+
+def test_one_unit_has_no_interval() -> None:
+    one = mean_interval([0.3])
+    assert (one.low, one.high, one.method) == (None, None, "none")
+    alone = unit_intervals([{"s": 0.3}], {"s": 0.3}, 0.95)["s"]
+    assert (alone.low, alone.high, alone.method) == (None, None, "none")
+
+
+def test_interval_over_units_has_the_t_width_around_the_centre() -> None:
+    units = [{"s": 0.3}, {"s": 0.4}, {"s": 0.35}]
+    one = unit_intervals(units, {"s": 0.36}, 0.9)["s"]
+    half = stats.t.ppf(0.95, 2) * np.std([0.3, 0.4, 0.35], ddof=1) / np.sqrt(3)
+    assert (one.low, one.high) == pytest.approx((0.36 - half, 0.36 + half))
+
+
+def test_profile_of_a_linear_law_is_the_textbook_interval() -> None:
+    free = ratio_problem(2e-3, 0)
+    pinned = Problem(free.law, free.x, free.y, "squares", {"s": 1.0})
+    one = profile_interval(pinned, solve(pinned), "alpha", 0.95)
+    line = stats.linregress(RATIOS, free.y)
+    half = stats.t.ppf(0.975, 4) * line.stderr
+    expected = (line.slope - half, line.slope + half)
+    assert (one.low, one.high) == pytest.approx(expected, abs=2e-3 * half)
+    assert (one.method, one.note) == ("profile", "")
+
+
+def test_profile_is_wider_at_a_higher_level_and_with_more_noise() -> None:
+    def width(noise: float, level: float) -> float:
+        problem = ratio_problem(noise, 3)
+        one = profile_interval(problem, solve(problem), "s", level)
+        assert one.low is not None
+        assert one.high is not None
+        return one.high - one.low
+
+    assert width(1e-3, 0.5) < width(1e-3, 0.95)
+    assert width(1e-3, 0.95) == pytest.approx(10 * width(1e-4, 0.95), rel=0.1)
+
+
+def test_profile_says_which_side_the_data_do_not_bound() -> None:
+    problem = ratio_problem(0.03, 0)
+    one = profile_interval(problem, solve(problem), "s", 0.95)
+    assert one.low is None
+    assert one.note.startswith("not bounded below")
+
+
+def test_as_many_parameters_as_points_have_no_profile() -> None:
+    problem = ratio_problem(1e-3, 0)
+    few = Problem(problem.law, {"ratio_domain": RATIOS[:3]}, problem.y[:3], "squares", {})
+    one = profile_interval(few, solve(few), "s", 0.95)
+    assert (one.low, one.high, one.note) == (None, None, "as many parameters as points")
+
+
+def test_profile_intervals_of_the_ratio_law_cover_the_truth() -> None:
+    # 150 sets at 95 %: 142.5 expected; fewer than 133 happen once in 250 times (binomial)
+    assert stats.binom.cdf(132, 150, 0.95) < 1 / 250
+    hits = 0
+    for seed in range(150):
+        problem = ratio_problem(1e-3, seed)
+        hits += covers(profile_interval(problem, solve(problem), "s", 0.95), 0.3)
+    assert 133 <= hits <= 150
+
+
+def test_profile_intervals_of_the_size_law_cover_the_truth() -> None:
+    # 60 sets at 95 %: 57 expected; fewer than 51 happen once in 400 times (binomial)
+    assert stats.binom.cdf(50, 60, 0.95) < 1 / 400
+    sizes, tokens = (
+        axis.ravel() for axis in np.meshgrid(np.geomspace(5e7, 5e9, 5), np.geomspace(1e9, 2e11, 5))
+    )
+    x = {"n_params": sizes, "n_tokens": tokens}
+    chinchilla = law("chinchilla")
+    truth = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
+    exact = chinchilla.predict(truth, x)
+    hits = 0
+    for seed in range(60):
+        noise = 0.02 * np.random.default_rng(seed).normal(size=len(sizes))
+        problem = Problem(chinchilla, x, exact + noise, "squares", {})
+        hits += covers(profile_interval(problem, solve(problem), "beta", 0.95), 0.37)
+    assert 51 <= hits <= 60
+
+
+def test_resampling_draws_whole_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = ratio_problem(1e-3, 0, copies=7)
+    units = [name for name in "abcdefg" for _ in RATIOS]
+    rows_of = {name: set(problem.y[6 * k : 6 * k + 6]) for k, name in enumerate("abcdefg")}
+    drawn: list[Problem] = []
+
+    def kept(again: Problem, near: dict[str, float]) -> object:
+        drawn.append(again)
+        return solve(again, near)
+
+    monkeypatch.setattr(uncertainty, "solve", kept)
+    found = bootstrap(problem, solve(problem), units, 12)
+    assert len(found) == len(drawn) == 12
+    for again in drawn:
+        values = again.y.tolist()
+        assert len(values) == 42
+        counts = {name: {values.count(v) for v in own} for name, own in rows_of.items()}
+        assert all(len(of_unit) == 1 for of_unit in counts.values())  # a unit's rows go together
+        assert sum(of_unit.pop() for of_unit in counts.values()) == 7
+    assert len({tuple(sorted(again.y)) for again in drawn}) > 6
+
+
+def test_resampling_is_repeatable_and_its_seed_matters() -> None:
+    problem = ratio_problem(1e-3, 0, copies=2)
+    best, units = solve(problem), list(range(12))
+    first = bootstrap(problem, best, units, 4)
+    assert first == bootstrap(problem, best, units, 4)
+    assert first != bootstrap(problem, best, units, 4, seed=1)
+
+
+def test_resampled_spread_agrees_with_the_profile_when_points_are_many() -> None:
+    problem = ratio_problem(1e-3, 0, copies=10)
+    best = solve(problem)
+    draws = bootstrap(problem, best, list(range(60)), 300)
+    resampled = percentile_interval(draws, "s", 0.95)
+    profiled = profile_interval(problem, best, "s", 0.95)
+    assert resampled.low is not None
+    assert resampled.high is not None
+    assert profiled.low is not None
+    assert profiled.high is not None
+    ratio = (resampled.high - resampled.low) / (profiled.high - profiled.low)
+    assert 0.8 < ratio < 1.25
+
+
+def test_percentiles_leave_half_of_the_rest_on_each_side() -> None:
+    draws = [{"s": float(k)} for k in range(101)]
+    one = percentile_interval(draws, "s", 0.9)
+    assert (one.low, one.high) == pytest.approx((5.0, 95.0))
+
+
+def test_inverting_a_test_keeps_the_hull_and_opens_at_the_ends() -> None:
+    grid = np.linspace(0, 1, 6)
+    kept = np.array([False, True, False, True, False, False])
+    assert invert_test(~kept, grid) == (pytest.approx(0.2), pytest.approx(0.6))
+    assert invert_test(np.array([False] * 2 + [True] * 4), grid) == (None, pytest.approx(0.2))
+    assert invert_test(np.array([True] * 4 + [False] * 2), grid) == (pytest.approx(0.8), None)
+
+
+def test_quantile_is_two_sided() -> None:
+    assert t_quantile(0.95, 2) == pytest.approx(4.302653, abs=1e-6)
