@@ -1,5 +1,6 @@
 """Files written whole or not at all."""
 
+import contextlib
 import errno
 import os
 import secrets
@@ -16,6 +17,7 @@ def write_whole(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a parent that is no folder
+            partial.unlink()
         why = "disk full" if error.errno == errno.ENOSPC else error.strerror
         raise Failed(f"cannot write {path}: {why}") from None

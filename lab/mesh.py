@@ -23,6 +23,8 @@ from lab.errors import Refused
 from lab.home import home
 
 MAX_CPU_LANES = 16
+MAX_LANES = 64  # a device; more has not been measured
+FILL = 0.6  # of a device's memory that stacks may take by estimate
 
 
 def cpu_cores() -> int:
@@ -114,6 +116,19 @@ def lanes(count: int, batched: bool | None = None) -> Lanes:
 def default_lanes() -> int:
     """Lanes of a stack when nobody says: one a core on a CPU."""
     return min(cpu_cores(), MAX_CPU_LANES)
+
+
+def fitting_lanes(step_bytes: int) -> int:
+    """Lanes of a stack on this process's devices, where a lane's step needs `step_bytes`.
+
+    One a core on a CPU; on accelerators as many as fit into FILL of their memory. Touches devices.
+    """
+    start(default_lanes())
+    devices = jax.devices()
+    if devices[0].platform == "cpu":
+        return default_lanes()
+    memory = (devices[0].memory_stats() or {}).get("bytes_limit", 0)
+    return len(devices) * max(1, min(MAX_LANES, int(FILL * memory) // step_bytes))
 
 
 def provenance(stack: Lanes) -> dict[str, str | int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lab import flops
 from lab.corpora import Corpus, open_corpus
 from lab.errors import Damaged, Failed, Refused
 from lab.store import Index
@@ -60,7 +61,7 @@ def run_sweep(
     for one in plan.evaluation_sets.values():
         one.tokens()  # too few validation windows are refused before anything is written
     if stack is None:
-        stack = held.stack if held is not None else default_stack()
+        stack = held.stack if held is not None else fitting_stack(plan)
     trained = 0
     with folder.locked():
         folder.write(sweep, settings, digests, stack)
@@ -98,8 +99,17 @@ def _train(
     return tokens
 
 
+def fitting_stack(plan: Plan) -> int:
+    """Lanes of a stack for this plan on this machine's devices, when nobody says."""
+    from lab.mesh import fitting_lanes
+
+    shapes = plan.groups()
+    most = max(flops.train_bytes(model, batch) for model, batch in shapes)
+    return min(fitting_lanes(most), max(len(members) for members in shapes.values()))
+
+
 def default_stack() -> int:
-    """Lanes of a stack on this machine, when nobody says."""
+    """Lanes of a stack on this machine's cores; touches no device."""
     from lab.mesh import default_lanes
 
     return default_lanes()

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from lab import mesh
+from lab.errors import Failed
 from lab.evaluate import EvaluationSet, scores
 from lab.mixture import Stream
 from lab.optimizer import Hyper, hyper
@@ -94,7 +95,15 @@ class LocalEngine:
             by_group.setdefault(self.plan.segments[piece.segment].group, []).append(number)
         for group in self.plan.groups():
             if numbers := by_group.get(group):
-                _Group(self, work, numbers, stored, stack).run()
+                try:
+                    _Group(self, work, numbers, stored, stack).run()
+                except jax.errors.JaxRuntimeError as error:
+                    if "RESOURCE_EXHAUSTED" not in str(error):
+                        raise
+                    raise Failed(
+                        f"out of memory with a stack of {self.lanes} lanes at width "
+                        f"{group[0].width}: run again with a smaller --stack"
+                    ) from error
 
 
 class _Group:
