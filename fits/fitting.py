@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ILL_CONDITIONED = 1e7  # of the column-scaled Jacobian: beyond it the numbers are a matter of taste
-ROUNDING = 1e-12  # of the response: a parameter that moves it by less has no influence
+ROUNDING = 1e-9  # of the response: a parameter that moves it by less has no influence
 FEW_AGREE = 0.1
 
 

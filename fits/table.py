@@ -26,7 +26,7 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 }
 # a quoted value, an `and`, or one character of anything else
 _PIECE = re.compile(r"""(?s)[=<>]\s*(?:'[^']*'|"[^"]*")|\s+and\s+|.""")
-_TERM = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*\Z")
+_TERM = re.compile(r"(?s)\s*([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*\Z")
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":

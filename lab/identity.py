@@ -16,6 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
+from lab.errors import Refused
 from lab.schedule import Rates, boundaries, realise
 from lab.spec import RunSpec, canonical
 
@@ -42,7 +43,8 @@ class Stretch:
 def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
     """The phases of a run, merged where nothing but name and schedule tells them apart.
 
-    `digests` maps corpus name to content digest.
+    `digests` maps corpus name to content digest. Raises Refused on one text under two names: a
+    corpus has one cursor.
     """
     merged: list[Stretch] = []
     start = 0
@@ -52,6 +54,9 @@ def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
             for share in phase.mixture
             if round(share.weight * WEIGHT_ONE) > 0
         )
+        if len({digest for digest, _ in shares}) < len(shares):
+            names = [share.corpus for share in phase.mixture]
+            raise Refused(f"phase {phase.name!r}: mixture = {names}: two of these are one text")
         reset = phase.reset_optimizer and start > 0
         if merged and merged[-1].shares == shares and not reset:
             merged[-1] = dataclasses.replace(merged[-1], stop=start + steps)

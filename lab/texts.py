@@ -9,6 +9,7 @@ digests enter the identity of every state trained on them.
 
 import ast
 import importlib.util
+import io
 import math
 import re
 import sysconfig
@@ -109,7 +110,7 @@ def code() -> Text:
         gone: set[int] = set()
         for node in _docstring_nodes(tree):
             gone.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-        lines = source.splitlines(keepends=True)
+        lines = io.StringIO(source)  # not splitlines: to the parser a form feed ends no line
         kept = "".join(line for k, line in enumerate(lines, start=1) if k not in gone)
         if kept.strip():
             documents.append(kept.encode())

@@ -1,14 +1,15 @@
 """The prefix tree: runs -> segments, each trained once, with what it costs.
 
 Two runs share a state when they share its identity, so the tree is found by asking for identities
-where any of the runs has a boundary (a stage or phase that ends), and cutting where they part,
-where one of them ends, and where an optimizer is reset.
+where any of the runs has a boundary (a stage or phase that ends), and cutting where they part and
+where a phase of one of them ends: a branch that is asked for later finds its trunk stored.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from lab import flops
@@ -211,6 +212,7 @@ def _check(run: RunSpec, corpora: Mapping[str, Corpus]) -> None:
 def _tree(paths: list[Path]) -> list[Segment]:
     """Segments of the prefix tree, parents first."""
     segments: list[Segment] = []
+    phase_ends = [set(accumulate(path.run.phase_steps())) for path in paths]
     roots: dict[str, list[int]] = defaultdict(list)
     for k, path in enumerate(paths):
         roots[path.state_id(0)].append(k)
@@ -229,8 +231,7 @@ def _tree(paths: list[Path]) -> list[Segment]:
             if len(parts) > 1:
                 break  # they part somewhere in step..ahead
             step = ahead
-            ends = any(paths[k].steps == step for k in members)
-            if ends or _reset_at(paths[members[0]], step):
+            if any(step in phase_ends[k] for k in members):
                 break
         if step > begun:
             segments.append(Segment(paths[members[0]], begun, step, parent, members))
@@ -241,7 +242,3 @@ def _tree(paths: list[Path]) -> list[Segment]:
         else:
             open_.extend((part, step, parent) for part in reversed(parts.values()))
     return segments
-
-
-def _reset_at(path: Path, step: int) -> bool:
-    return any(s.start == step and s.reset_optimizer for s in path.stretches)

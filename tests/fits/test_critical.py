@@ -61,9 +61,9 @@ def test_the_control_and_the_cliff_play_no_part() -> None:
 
 
 def test_a_dip_in_the_mean_is_pooled_with_its_neighbours() -> None:
-    one = critical_ratio(table([[-0.2, 0.02, -0.06, 0.1, 0.3]]), -0.02)
-    # 1/4 and 1/3 are pooled at -.02, and the largest ratio that fulfils the tolerance is 1/3
-    assert one.ratio == pytest.approx(1 / 3)
+    dipping, pooled = table([[-1, 0.25, -0.75, 0.5, 1]]), table([[-1, -0.25, -0.25, 0.5, 1]])
+    assert critical_ratio(dipping, 0.0) == critical_ratio(pooled, 0.0)
+    assert critical_ratio(dipping, -0.25).ratio == pytest.approx(1 / 3)  # the larger of the two
 
 
 def test_on_a_level_stretch_the_largest_ratio_is_read() -> None:

@@ -65,9 +65,7 @@ def unit_floats(**more: Any) -> st.SearchStrategy[float]:
 def mixtures(draw: st.DrawFn) -> tuple[Share, ...]:
     """One to three corpora; weights 0 and 1 included."""
     parts = draw(st.lists(st.integers(0, 9), min_size=1, max_size=3).filter(any))
-    return tuple(
-        Share(name, part / sum(parts)) for name, part in zip("abc", parts, strict=False)
-    )
+    return tuple(Share(name, part / sum(parts)) for name, part in zip("abc", parts, strict=False))
 
 
 @st.composite

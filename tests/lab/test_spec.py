@@ -139,8 +139,8 @@ def test_any_json_in_any_place_is_a_run_or_is_refused(data: st.DataObject) -> No
     place[key] = data.draw(JSON)
     try:
         run = from_json(RunSpec, json.dumps(written))
-    except Refused as refused:
-        assert "\n" not in str(refused)
+    except Refused:
+        refusal(json.dumps(written))
     else:
         assert from_json(RunSpec, canonical(run)) == run
 
