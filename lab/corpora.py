@@ -80,6 +80,17 @@ class Corpus:
         """Number of training windows of `context` tokens (each with the token behind it)."""
         return sum(_windows_in(part.train, context) for part in self.parts)
 
+    def window_places(self, indices: NDArray[np.int64], context: int) -> NDArray[np.int64]:
+        """Where training windows begin in the parts' training tokens, one part after another."""
+        out = np.empty(len(indices), np.int64)
+        first = begun = 0
+        for part in self.parts:
+            count = _windows_in(part.train, context)
+            here = (indices >= first) & (indices < first + count)
+            out[here] = begun + (indices[here] - first) * context
+            first, begun = first + count, begun + len(part.train)
+        return out
+
     def read_windows(self, indices: NDArray[np.int64], context: int) -> NDArray[np.int32]:
         """Training windows by index: [n] -> [n, context + 1] token ids."""
         out = np.empty((len(indices), context + 1), np.int32)
@@ -125,7 +136,7 @@ def known_names() -> list[str]:
     """Names that `open_corpus` takes: built in, then prepared by the user."""
     folder = home() / "corpora"
     prepared = [p.parent.name for p in folder.glob("*/corpus.json")] if folder.is_dir() else []
-    return [*BUILT_IN, *sorted(name for name in prepared if "@" not in name)]
+    return [*BUILT_IN, *sorted(name for name in prepared if _NAME.match(name))]
 
 
 def open_corpus(name: str, verify: bool = False) -> Corpus:
@@ -187,9 +198,10 @@ def write_store(folder: Path, name: str, text: Text) -> None:
     train, validation, duplicates = split_documents(text.documents)
     if not validation:
         raise Refused(f"corpus {name!r}: needs at least two documents, to hold one out")
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    partial: Path | None = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
         hashes: list[str] = []
         for side, documents in (("train", train), ("validation", validation)):
             joined = b"".join(document + text.separator for document in documents)
@@ -211,7 +223,7 @@ def write_store(folder: Path, name: str, text: Text) -> None:
             "digest": hashlib.sha256(canonical(hashes).encode()).hexdigest()[:32],
         }
         (partial / "corpus.json").write_text(canonical(description))
-        if folder.exists():
+        if folder.exists() and not (folder / "corpus.json").exists():
             shutil.rmtree(folder)  # an earlier try without a description
         os.replace(partial, folder)
     except OSError as error:
@@ -219,7 +231,8 @@ def write_store(folder: Path, name: str, text: Text) -> None:
             return  # another process made it first
         raise Failed(f"cannot write corpus {name!r} to {folder.parent}: {error.strerror}") from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _read_store(folder: Path, verify: bool) -> TokenStore:
@@ -240,7 +253,7 @@ def _read_store(folder: Path, verify: bool) -> TokenStore:
             duplicates=about["duplicates"],
             entropy_rate_nats=about["entropy_rate_nats"],
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, Refused):
             raise
         raise Failed(f"corpus in {folder} cannot be read ({error}): remove that folder") from None

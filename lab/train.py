@@ -29,7 +29,8 @@ State = dict[str, Any]
 class Chunk(NamedTuple):
     """Inputs of up to C steps for S lanes. A lane with `steps` 0 rests."""
 
-    tokens: NDArray[np.int32]  # [S, C, B, L + 1]
+    text: Array  # [T] tokens, the same for all lanes
+    starts: NDArray[np.int32]  # [S, C, B] places in it where windows of L + 1 tokens begin
     lr: NDArray[np.float32]  # [S, C]
     hyper: Hyper  # [S] each
     steps: NDArray[np.int32]  # [S]; all equal, or 0
@@ -52,7 +53,7 @@ class Trainer:
         one, all_ = lanes.replicated, lanes.sharding
         self._init = jax.jit(self._fresh)
         self._shapes = jax.eval_shape(self._fresh, jnp.uint32(0))
-        self._train = jax.jit(lanes.over(self._lane_chunk), donate_argnums=0)
+        self._train = jax.jit(lanes.over(self._lane_chunk, 1), donate_argnums=1)
         self._evaluate = jax.jit(
             lanes.over(
                 lambda windows, state, wanted: self._lane_evaluate(windows, state, wanted), 1
@@ -111,13 +112,15 @@ class Trainer:
         return nnx.merge(self._graph, nnx.State(params))(tokens_BL)
 
     def _lane_chunk(
-        self, state: State, tokens: Array, lr: Array, hyper: Hyper, steps: Array
+        self, text: Array, state: State, starts: Array, lr: Array, hyper: Hyper, steps: Array
     ) -> tuple[State, StepLog]:
         structure = jax.tree.structure(jax.eval_shape(initial_state, state["params"]))
 
         def step(i: Array, carry: Any) -> Any:
             params, optimizer, losses, norms = carry
-            loss, grads = jax.value_and_grad(self._loss)(params, tokens[i])
+            places_BL = starts[i][:, None] + jnp.arange(self.model.context + 1)[None]
+            windows = text[places_BL].astype(jnp.int32)
+            loss, grads = jax.value_and_grad(self._loss)(params, windows)
             params, optimizer = update(params, optimizer, grads, lr[i], hyper)
             norm = optax.global_norm(grads)
             return params, optimizer, losses.at[i].set(loss), norms.at[i].set(norm)
@@ -138,7 +141,7 @@ class Trainer:
         if self.lanes.batched:
             # One trip count for all lanes: a batched one would keep two copies of every state.
             steps = np.full_like(steps, steps.max())
-        return self._train(stack, chunk.tokens, chunk.lr, chunk.hyper, steps)
+        return self._train(chunk.text, stack, chunk.starts, chunk.lr, chunk.hyper, steps)
 
     def evaluate(
         self, stack: State, windows: Array | NDArray[np.int32], wanted: NDArray[np.bool_]

@@ -17,6 +17,7 @@ SHAPES = (
     ModelSpec(128, 4, 4, 344, 128),
 )
 CHUNK = 16  # steps a dispatch
+TEXT_TOKENS = 2**20
 
 
 def bench_step(repeats: int, lanes: int | None = None) -> dict[str, Any]:
@@ -49,6 +50,8 @@ def bench_step(repeats: int, lanes: int | None = None) -> dict[str, Any]:
 
 def step_seconds(model: ModelSpec, lanes: int, repeats: int) -> float:
     """Seconds of one step of a whole stack."""
+    import jax
+
     from lab.optimizer import Hyper, hyper
     from lab.train import Chunk, Trainer
 
@@ -58,9 +61,12 @@ def step_seconds(model: ModelSpec, lanes: int, repeats: int) -> float:
     for lane in range(lanes):
         stack = trainer.put(stack, lane, trainer.initial(lane))
     one = hyper(OptimizerSpec())
-    shape = (lanes, CHUNK, BATCH, model.context + 1)
+    draw = np.random.default_rng(0)
+    text = draw.integers(0, model.vocabulary, TEXT_TOKENS).astype(np.uint8)
+    starts = draw.integers(0, TEXT_TOKENS - model.context - 1, (lanes, CHUNK, BATCH))
     chunk = Chunk(
-        np.random.default_rng(0).integers(0, model.vocabulary, shape).astype(np.int32),
+        jax.device_put(text, mesh.lanes(lanes).replicated),
+        starts.astype(np.int32),
         np.full((lanes, CHUNK), 1e-3, np.float32),
         Hyper(*(np.full(lanes, value, np.float32) for value in one)),
         np.full(lanes, CHUNK, np.int32),

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from lab import mesh
+from lab.device_text import DeviceText
 from lab.errors import Failed
 from lab.evaluate import EvaluationSet, scores
 from lab.mixture import Stream
@@ -130,6 +131,12 @@ class _Group:
         self.lanes: list[Lane | None] = [None] * stack.count
         windows = np.stack([one.tokens() for one in self.plan.sets_for(run)])
         self.windows = jax.device_put(windows, stack.replicated)
+        self.text = DeviceText(
+            [self.plan.corpora[name] for name in self._names(numbers)],
+            stack.count * chunk * run.batch,
+            run.model.context,
+            stack.replicated,
+        )
         self.in_flight: deque[InFlight] = deque()
         self.commits: dict[int, Future[FilePath]] = {}  # piece of work -> its commit
         self.done: set[int] = set()
@@ -150,6 +157,11 @@ class _Group:
                     next(iter(self.commits.values())).exception()  # wait; _settle reads it
                 else:
                     break
+
+    def _names(self, numbers: Iterable[int]) -> list[str]:
+        """Corpora that the pieces of this shape read."""
+        runs = [self.plan.segments[self.work[n].segment].path.run for n in numbers]
+        return list(dict.fromkeys(name for run in runs for name in run.corpora()))
 
     # Lanes -----------------------------------------------------------------------------------
 
@@ -247,16 +259,16 @@ class _Group:
         """Inputs of the next `steps` steps; places of idle lanes and behind `steps` stay 0."""
         run = active[0][1].segment.path.run
         count, most = len(self.lanes), self.trainer.chunk
-        tokens = np.zeros((count, most, run.batch, run.model.context + 1), np.int32)
+        starts = np.zeros((count, most, run.batch), np.int32)
         lr = np.zeros((count, most), np.float32)
         hypers = [lane.hyper if lane is not None else active[0][1].hyper for lane in self.lanes]
         wanted = np.zeros(count, np.int32)
         for k, lane in active:
-            tokens[k, :steps] = lane.stream.tokens(lane.step, steps)
+            starts[k, :steps] = self.text.starts(lane.stream, lane.step, steps)
             lr[k, :steps] = lane.segment.path.lr[lane.step : lane.step + steps]
             wanted[k] = steps
         stacked = Hyper(*(np.array(column, np.float32) for column in zip(*hypers, strict=True)))
-        return Chunk(tokens, lr, stacked, wanted)
+        return Chunk(self.text.take(), starts, lr, stacked, wanted)
 
     def _dispatch_evaluation(
         self, which: list[tuple[int, Lane]], trained: list[tuple[int, Lane, int, int]], log: Any
