@@ -122,7 +122,7 @@ class Trainer:
             windows = text[places_BL].astype(jnp.int32)
             loss, grads = jax.value_and_grad(self._loss)(params, windows)
             params, optimizer = update(params, optimizer, grads, lr[i], hyper)
-            norm = optax.global_norm(grads)
+            norm = optax.tree.norm(grads)
             return params, optimizer, losses.at[i].set(loss), norms.at[i].set(norm)
 
         optimizer = jax.tree.unflatten(structure, jax.tree.leaves(state["optimizer"]))

@@ -18,6 +18,7 @@ SHAPES = (
 )
 CHUNK = 16  # steps a dispatch
 TEXT_TOKENS = 2**20
+ACCELERATOR_STACKS = {4, 16, 64}  # on a CPU: a lane a core
 
 
 def bench_step(repeats: int, lanes: int | None = None) -> dict[str, Any]:
@@ -26,11 +27,12 @@ def bench_step(repeats: int, lanes: int | None = None) -> dict[str, Any]:
     Medians over `repeats`. FLOPs are the model's (attention and head included); the peak is that of
     a matrix product measured in the same call.
     """
-    stack = lanes or mesh.default_lanes()
     peak = apart(matrix_product_peak, repeats)
+    on_cpu = apart(platform) == "cpu"
+    stacks = {lanes} if lanes else {mesh.default_lanes()} if on_cpu else ACCELERATOR_STACKS
     rows = []
     for model in SHAPES:
-        for count in sorted({1, stack}):
+        for count in sorted({1, *stacks}):
             seconds = apart(step_seconds, model, count, repeats)
             rate = count * STEP_TOKENS / seconds
             row: dict[str, Any] = {
@@ -45,7 +47,19 @@ def bench_step(repeats: int, lanes: int | None = None) -> dict[str, Any]:
                 parts = apart(part_seconds, model, repeats)
                 row["shares"] = {name: part / seconds for name, part in parts.items()}
             rows.append(row)
-    return {"matrix_product_flops_per_second": peak, "cores": mesh.cpu_cores(), "rows": rows}
+    return {
+        "platform": "cpu" if on_cpu else "accelerator",
+        "matrix_product_flops_per_second": peak,
+        "cores": mesh.cpu_cores(),
+        "rows": rows,
+    }
+
+
+def platform() -> str:
+    """Of this machine's devices, as jax calls it."""
+    import jax
+
+    return str(jax.default_backend())
 
 
 def step_seconds(model: ModelSpec, lanes: int, repeats: int) -> float:

@@ -198,6 +198,9 @@ def test_windows_of_a_union_are_those_of_its_parts() -> None:
     windows = both.read_windows(np.array([4, 0, 3, 2]), 10)
     assert windows.dtype == np.int32
     assert windows.tolist() == [list(range(s, s + 11)) for s in (110, 0, 100, 20)]
+    places = both.window_places(np.array([4, 0, 3, 2]), 10)
+    joined = np.concatenate([part.train for part in both.parts])
+    assert joined[places].tolist() == windows[:, 0].tolist()
     held_out = both.validation_windows(3, 10)
     assert held_out[:, 0].tolist() == [50, 200, 220]
     assert both.bytes_per_token == 1.0

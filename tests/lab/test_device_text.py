@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+
 from lab import device_text, mesh
 from lab.corpora import Corpus
 from lab.device_text import DeviceText

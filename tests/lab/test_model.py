@@ -127,14 +127,15 @@ def test_rotary_scores_depend_on_the_distance_alone() -> None:
     np.testing.assert_allclose(norms, np.linalg.norm(np.asarray(q)), rtol=1e-6)
 
 
-def test_attention_is_a_softmax_over_what_is_visible() -> None:
-    q, k, v = np.asarray(jax.random.normal(jax.random.key(4), (3, 2, 6, 4)), np.float64)
+@pytest.mark.parametrize("length", [6, 127, 128, 131])  # from 128 on in two blocks of queries
+def test_attention_is_a_softmax_over_what_is_visible(length: int) -> None:
+    q, k, v = np.random.default_rng(4).normal(size=(3, 2, length, 4))
     got = causal_attention(*(jnp.asarray(x, jnp.float32) for x in (q, k, v)))
-    for m in range(2):
-        for t in range(6):
-            weights = np.exp(k[m, : t + 1] @ q[m, t] / math.sqrt(4))
-            wanted = weights / weights.sum() @ v[m, : t + 1]
-            np.testing.assert_allclose(np.asarray(got[m, t]), wanted, atol=2e-6)
+    for t in range(length):
+        weights = np.exp(np.einsum("mk,mtk->mt", q[:, t], k[:, : t + 1]) / math.sqrt(4))
+        weights /= weights.sum(axis=1, keepdims=True)
+        wanted = np.einsum("mt,mtk->mk", weights, v[:, : t + 1])
+        np.testing.assert_allclose(got[:, t], wanted, atol=2e-6)
 
 
 def test_attention_bears_scores_that_would_overflow() -> None:

@@ -28,9 +28,9 @@ PEAK = 1e-2
 STACK = 2
 
 
-def cooled(steps: int = TRUNK) -> tuple[Stage, ...]:
+def cooled() -> tuple[Stage, ...]:
     """Warm for a step, hold, fall over the last step."""
-    return warm(STEP, PEAK), hold((steps - 2) * STEP), decay(STEP, PEAK / 10)
+    return warm(STEP, PEAK), hold(), decay(STEP, PEAK / 10)
 
 
 def constant() -> tuple[Stage, ...]:

@@ -12,7 +12,6 @@ import pytest
 from sweeps.folder import Folder
 from sweeps.run import Outcome
 from tests.sweeps.small import (
-    BRANCH,
     STEP,
     TRUNK,
     Stopped,
@@ -24,13 +23,15 @@ from tests.sweeps.small import (
 )
 
 ROOT = Path(__file__).parents[2]
-STEPS = TRUNK + 2 * BRANCH
+BRANCH = 3
+SWEEP = small_sweep(branch=BRANCH)
+STEPS = TRUNK + 2 * BRANCH  # of its three segments
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """The undisturbed sweep."""
-    return trained(tmp_path_factory.mktemp("whole"), small_sweep())
+    return trained(tmp_path_factory.mktemp("whole"), SWEEP)
 
 
 @pytest.mark.parametrize("steps", range(1, STEPS + 1))
@@ -41,12 +42,12 @@ def test_stopped_at_any_step_a_sweep_goes_on_to_the_same_table(
         use_engine(patch, chunk_steps=1, commit_seconds=0.0)
         stop_after(patch, steps)
         with pytest.raises(Stopped):
-            trained(tmp_path, small_sweep())
-    after = trained(tmp_path, small_sweep())
+            trained(tmp_path, SWEEP)
+    after = trained(tmp_path, SWEEP)
     assert csv(after) == csv(whole)
-    # of each of the two lanes, the step being read and the one in flight behind it are lost
+    # lost at most: of each of two lanes, the step being read and the one in flight behind it
     assert after.trained_tokens <= (STEPS - steps + 4) * STEP
-    assert trained(tmp_path, small_sweep()).trained_tokens == 0
+    assert trained(tmp_path, SWEEP).trained_tokens == 0
 
 
 def test_stopped_again_and_again_a_sweep_still_ends(tmp_path: Path, whole: Outcome) -> None:
@@ -55,7 +56,7 @@ def test_stopped_again_and_again_a_sweep_still_ends(tmp_path: Path, whole: Outco
         stop_after(patch, 4)
         for _ in range(STEPS):
             try:
-                outcome = trained(tmp_path, small_sweep())
+                outcome = trained(tmp_path, SWEEP)
                 break
             except Stopped:
                 continue
@@ -65,11 +66,11 @@ def test_stopped_again_and_again_a_sweep_still_ends(tmp_path: Path, whole: Outco
 def test_what_a_killed_writer_left_is_removed_and_read_by_nobody(
     tmp_path: Path, whole: Outcome
 ) -> None:
-    first = trained(tmp_path, small_sweep())
+    first = trained(tmp_path, SWEEP)
     attempt = first.index.states[first.plan.segments[1].end_id]
     (attempt.parent / "DONE.json").unlink()  # killed between the last byte and the marker
     said: list[str] = []
-    after = trained(tmp_path, small_sweep(), said.append)
+    after = trained(tmp_path, SWEEP, said.append)
     assert csv(after) == csv(whole)
     assert after.trained_tokens == BRANCH * STEP
     assert not attempt.exists()
