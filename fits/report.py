@@ -113,7 +113,7 @@ def limits(one: Interval | None) -> str:
     """An interval as text."""
     if one is None:
         return "pinned"
-    if one.low is None and one.high is None:
+    if one.method == "none":
         return f"none ({one.note})" if one.note else "none"
     low = "−∞" if one.low is None else f"{one.low:.4g}"
     high = "∞" if one.high is None else f"{one.high:.4g}"

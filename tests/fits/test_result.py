@@ -69,6 +69,12 @@ def test_json_holds_no_infinity_where_a_side_is_open(tmp_path: Path) -> None:
     assert same(load_fits(tmp_path / "fit.json")[0], open_sided)
 
 
+def test_what_is_not_a_number_is_not_written(profiled: Fit, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        save_fits([replace(profiled, objective_value=float("nan"))], tmp_path / "fit.json")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_has_the_keys_that_scripts_lean_on(profiled: Fit) -> None:
     tree = profiled.to_dict()
     assert {"law", "params", "objective", "starts", "agree", "holdout"} <= set(tree)

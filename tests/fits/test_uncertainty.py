@@ -81,6 +81,15 @@ def test_profile_says_which_side_the_data_do_not_bound() -> None:
     assert one.note.startswith("not bounded below")
 
 
+def test_a_bound_of_another_parameter_is_no_end_that_the_data_make() -> None:
+    problem = ratio_problem(0.03, 0)  # s reaches its bound .01, where alpha and beta would stop
+    best = solve(problem)
+    alpha, beta = (profile_interval(problem, best, name, 0.95) for name in ("alpha", "beta"))
+    assert (alpha.low, beta.high) == (None, None)
+    assert alpha.high is not None
+    assert alpha.high < 0
+
+
 def test_as_many_parameters_as_points_have_no_profile() -> None:
     problem = ratio_problem(1e-3, 0)
     few = Problem(problem.law, {"ratio_domain": RATIOS[:3]}, problem.y[:3], "squares", {})

@@ -18,6 +18,7 @@ from sweeps.progress import Display
 from sweeps.run import Outcome, open_corpora, run_sweep
 from sweeps.sweep import Evaluations, Sweep
 
+ROOT = FilePath(__file__).parents[2]
 few = settings(deadline=None, max_examples=25, database=None, derandomize=True)
 
 GENERAL, DOMAIN = "synthetic-words", "synthetic-markov"
@@ -59,6 +60,56 @@ def small_sweep(
     at = tuple(steps * STEP for steps in horizons or (branch,))
     evaluate = Evaluations((GENERAL, DOMAIN), windows=8, phase="cpt", horizons=at)
     return Sweep("small", "tiny", {"only": Grid(small_run(branch), named)}, evaluate)
+
+
+# A study file such as a user writes one; string annotations are the hard case for dataclasses.
+STUDY_FILE = f"""
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+
+sys.path.insert(0, {str(ROOT)!r})
+from fits.plots import Figure
+from fits.report import Findings, Table
+from sweeps.study import Study
+from tests.sweeps.small import small_sweep
+
+
+@dataclass(frozen=True)
+class Settings:
+    branch: int = 6
+    seeds: tuple[int, ...] = (0,)
+    shares: tuple[float, ...] = (0.0, 0.5)
+    label: str = "plain"
+    loud: bool = False
+
+
+def sweep(told, scale):
+    grown = small_sweep(told.seeds, told.shares, told.branch)
+    return dataclasses.replace(grown, study="mine", scale=scale)
+
+
+def read(results, told, asked):
+    ends = results[results["status"] == "done"].groupby("run")["loss_nats"].last()
+    rows = Table("last losses", "of each run", ends.reset_index())
+    figure = Figure("curves", "losses", rows.frame, lambda canvas: canvas.subplots().plot(ends))
+    return Findings(f"{{len(ends)}} runs", [rows], [], [figure], ["a note"], {{}})
+
+
+STUDY = Study(
+    "mine", "My study", "What happens?", lambda scale: Settings(), sweep, read,
+    lambda told, asked: ["few runs"], ("smoke", "tiny"),
+)
+"""
+
+
+def study_file(folder: FilePath) -> FilePath:
+    """A user's own study file in a folder."""
+    path = folder / "mine.py"
+    path.write_text(STUDY_FILE)
+    return path
 
 
 def planned(sweep: Sweep) -> Plan:

@@ -12,17 +12,18 @@ import pytest
 from sweeps.folder import Folder
 from sweeps.run import Outcome
 from tests.sweeps.small import (
+    ROOT,
     STEP,
     TRUNK,
     Stopped,
     csv,
     small_sweep,
     stop_after,
+    study_file,
     trained,
     use_engine,
 )
 
-ROOT = Path(__file__).parents[2]
 BRANCH = 3
 SWEEP = small_sweep(branch=BRANCH)
 STEPS = TRUNK + 2 * BRANCH  # of its three segments
@@ -79,31 +80,9 @@ def test_what_a_killed_writer_left_is_removed_and_read_by_nobody(
 
 # A real kill ---------------------------------------------------------------------------------
 
-STUDY = f"""
-import dataclasses, sys
-sys.path.insert(0, {str(ROOT)!r})
-from dataclasses import dataclass
-from fits.report import Findings
-from sweeps.study import Study
-from tests.sweeps.small import small_sweep
-
-@dataclass(frozen=True)
-class Settings:
-    branch: int = 400
-
-def sweep(told, scale):
-    return dataclasses.replace(small_sweep(branch=told.branch), study="mine", scale=scale)
-
-def read(results, told, asked):
-    return Findings("read", [], [], [], [], {{}})
-
-STUDY = Study("mine", "Mine", "A question?", lambda scale: Settings(), sweep, read,
-              lambda told, asked: [])
-"""
-
 
 def command(study: Path, out: Path) -> subprocess.Popen[bytes]:
-    told = ["run", str(study), "--out", str(out), "--stack", "1", "--json"]
+    told = ["run", str(study), "--set", "branch=400", "--out", str(out), "--stack", "1", "--json"]
     return subprocess.Popen(
         [sys.executable, "-m", "sweeps.cli", *told],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -122,8 +101,7 @@ def committed(out: Path) -> int:
 
 
 def test_killed_outright_a_sweep_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    study = tmp_path / "mine.py"
-    study.write_text(STUDY)
+    study = study_file(tmp_path)
     process = command(study, tmp_path / "killed")
     deadline = time.monotonic() + 120
     while committed(tmp_path / "killed") == 0:

@@ -10,7 +10,7 @@ from lab.errors import Refused
 from lab.spec import hold, warm
 from sweeps.grid import Grid, with_fields
 from sweeps.sweep import Evaluations, Sweep, sweep_from_json
-from tests.sweeps.small import BRANCH, GENERAL, STEP, TRUNK, cooled, small_run, small_sweep
+from tests.sweeps.small import GENERAL, STEP, TRUNK, cooled, small_run, small_sweep
 
 SWEEP = small_sweep(seeds=(0, 1), ratios=(0.0, 0.5, 1.0))
 TWO_ARMS = dataclasses.replace(

@@ -1,0 +1,125 @@
+"""The built-in study of the critical mixture ratio, planned at every scale and run at the least."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lab.errors import Refused
+from sweeps.plan import Plan, make_plan
+from sweeps.run import open_corpora
+from sweeps.studies.cmr import RATIOS, STUDY
+from sweeps.study import ask
+
+SEEDS = {"smoke": 3, "tiny": 5, "small": 5, "paper": 4}
+
+
+def plan_of(scale: str, *sets: str, axes: Any = ()) -> Plan:
+    _, sweep = ask(STUDY, scale, sets, axes)
+    return make_plan(sweep, open_corpora(sweep))
+
+
+@pytest.mark.parametrize("scale", STUDY.scales)
+def test_each_trunk_is_trained_once_and_every_ratio_branches_off_it(scale: str) -> None:
+    plan = plan_of(scale)
+    trunk, branch = (phase.tokens for phase in plan.runs[0].path.run.phases)
+    roots = [segment for segment in plan.segments if segment.parent is None]
+    assert len(roots) == SEEDS[scale]
+    assert all(segment.tokens == trunk for segment in roots)
+    assert len(plan.segments) == SEEDS[scale] * (1 + len(RATIOS))
+    summary = plan.summary(2)
+    assert summary["runs"] == SEEDS[scale] * len(RATIOS)
+    assert summary["tokens_naive"] == SEEDS[scale] * len(RATIOS) * (trunk + branch)
+    assert summary["tokens_shared"] == SEEDS[scale] * (trunk + len(RATIOS) * branch)
+
+
+@pytest.mark.parametrize("scale", STUDY.scales)
+def test_the_phases_are_what_the_paper_describes(scale: str) -> None:
+    for run in plan_of(scale).runs:
+        trunk, branch = run.path.run.phases
+        assert [stage.shape for stage in trunk.schedule] == ["warm", "hold", "linear"]
+        assert [stage.shape for stage in branch.schedule] == ["warm", "hold"]
+        peak, rewarmed = trunk.schedule[0].to_lr, branch.schedule[0].to_lr
+        assert peak is not None
+        assert rewarmed is not None
+        assert trunk.schedule[-1].to_lr < rewarmed < peak
+        assert not branch.reset_optimizer
+
+
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_scales_beyond_the_built_in_corpora_are_planned_and_not_run(scale: str) -> None:
+    plan = plan_of(scale)
+    with pytest.raises(Refused, match=r"would be read [\d,.]+ times \(at most 4\)"):
+        plan.refuse_repeats()
+
+
+def test_the_sizes_of_the_paper_are_about_what_it_says() -> None:
+    billions = [group["parameters"] / 1e9 for group in plan_of("paper").summary(2)["groups"]]
+    assert billions == pytest.approx([0.46, 0.94, 1.6, 3.1], rel=0.02)
+
+
+def test_what_the_design_cannot_identify_is_said_beforehand() -> None:
+    def said(*sets: str, axes: Any = ()) -> str:
+        settings, sweep = ask(STUDY, "tiny", sets, axes)
+        return "; ".join(STUDY.cautions(settings, sweep))
+
+    assert "w40: one trunk seed" in said()
+    assert "w24" not in said()
+    assert "w24: 2 ratios in (0, 1)" in said(axes=["cpt.ratio=0,1/4,1/2"])
+    assert "w24: no control at R = 0" in said(axes=["cpt.ratio=1/8,1/4,1/3,1/2"])
+    assert "2 horizons: R_CMR(T)" in said("horizons=163840,327680")
+
+
+# Read ----------------------------------------------------------------------------------------
+
+
+def test_smoke_reads_every_size_horizon_and_tolerance(smoke: Path) -> None:
+    settings, sweep = ask(STUDY, "smoke")
+    written = json.loads((smoke / "fit.json").read_text())
+    critical = pd.DataFrame(written["readings"]["critical"])
+    assert len(critical) == 2 * len(settings.horizons) * len(settings.eps)
+    assert set(critical["horizon_tokens"]) == set(settings.horizons)
+    of_size = critical.groupby("n_params")["seeds"].unique().map(list).tolist()
+    assert of_size == [[2], [1]]
+    assert set(critical[critical["seeds"] == 1]["interval"]) == {"one seed: none"}
+    assert "keeps general loss within" in written["headline"]
+    laws = {fit["law"] for fit in written["fits"]}
+    assert {"cmr-ratio", "cmr-domain-tokens", "cmr-general-tokens"} <= laws
+    for fit in written["fits"]:
+        if fit["law"] == "cmr-ratio":
+            (row,) = fit["holdout"]["rows"]
+            assert row["variables"]["ratio_domain"] == pytest.approx(1 / 3)
+    assert sweep.scale == written["scale"]
+
+
+def test_smoke_writes_table_figures_with_data_and_a_page_of_its_own(smoke: Path) -> None:
+    names = {path.relative_to(smoke).as_posix() for path in smoke.rglob("*") if path.is_file()}
+    expected = {"results.csv", "results.parquet", "fit.json", "report.html", "sweep.json"}
+    assert expected <= names
+    assert {"tables/critical_ratio.csv", "tables/change_and_noise.csv"} <= names
+    for figure in ("general_loss", "critical_ratio"):
+        assert {f"figures/{figure}.{kind}" for kind in ("svg", "pdf", "png", "csv")} <= names
+    page = (smoke / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "src=" not in page.replace('src="data:', "")
+
+
+def test_a_diverged_run_takes_no_part_in_the_reading(smoke: Path) -> None:
+    settings, sweep = ask(STUDY, "smoke")
+    results = pd.read_csv(smoke / "results.csv")
+    ill = (results["seed"] == 1) & (results["cpt_ratio"] == 0.5)
+    broken = results.copy()
+    broken.loc[ill, "status"] = "diverged"
+    broken.loc[ill & (results["phase"] == "cpt"), "loss_nats"] = 1e9
+    whole, left = (STUDY.read(frame, settings, sweep) for frame in (results, broken))
+    columns = ["n_params", "ratio"]
+    before = whole.table("change and noise").groupby(columns)["seeds"].min()
+    after = left.table("change and noise").groupby(columns)["seeds"].min()
+    smallest = results["n_params"].min()
+    assert before[smallest, 0.5] == 2
+    assert after[smallest, 0.5] == 1
+    assert (before - after).sum() == 1
+    readings = left.table("critical ratio")
+    assert set(readings[readings["n_params"] == smallest]["seeds"]) == {1}
