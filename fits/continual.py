@@ -15,6 +15,7 @@ import pandas as pd
 from fits.critical import critical_ratio, turning_ratio
 from fits.errors import Refused
 from fits.fitting import fit
+from fits.laws import law as law_named
 from fits.result import Fit, HeldOut, Interval
 from fits.uncertainty import mean_interval, unit_intervals
 
@@ -185,7 +186,8 @@ def ratio_laws(table: pd.DataFrame, horizon: int, held_out: float) -> list[Fit]:
 def token_laws(table: pd.DataFrame, general: str, domain: str, after: int) -> list[Fit]:
     """Change of domain loss, and two-term change of general loss, against tokens.
 
-    For every size and ratio in (0, 1); points at `after` tokens or fewer (the rewarm) are left out.
+    For every size and ratio in (0, 1) that was evaluated more often than the law has parameters;
+    points at `after` tokens or fewer (the rewarm) are left out.
     """
     fits: list[Fit] = []
     inner = table[(table["tokens"] > after) & (table["ratio"] > 0) & (table["ratio"] < 1)]
@@ -196,7 +198,8 @@ def token_laws(table: pd.DataFrame, general: str, domain: str, after: int) -> li
                 "group": {"n_params": int(size), "ratio_domain": float(ratio)},
                 "name": f"change of {corpus} loss against tokens",
             }
-            fits.append(_over_units(law, rows, "change", "tokens", options))
+            if rows["tokens"].nunique() > len(law_named(law).names):
+                fits.append(_over_units(law, rows, "change", "tokens", options))
     return fits
 
 

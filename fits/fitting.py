@@ -125,6 +125,8 @@ def fit(
 def fit_groups(law: str | Law, table: "pd.DataFrame", per: str, **options: Any) -> list[Fit]:
     """`fit` once for each value of the column `per`. Raises Refused."""
     require_column(per, table)
+    if table[per].isna().any():
+        raise Refused(f"column {per!r} has {int(table[per].isna().sum())} rows without a value")
     fits = []
     for value, rows in table.groupby(per, sort=True):
         try:

@@ -108,12 +108,11 @@ def solve(
     problem: Problem, near: Mapping[str, float] | None = None, precision: float = PRECISION
 ) -> Solution:
     """The best parameters from all starts of the law, or from `near` alone."""
-    projected = _project_all(problem, near, precision)
     if problem.objective == "squares":
-        return _best(problem, projected)
-    ahead = sorted(projected, key=problem.value)[:MAX_FULL_STARTS]
+        return _best(problem, _project_all(problem, near, precision))
     if near is not None:
-        ahead = [dict(near)]
+        return _best(problem, [_descend(problem, near)])
+    ahead = sorted(_project_all(problem, None, precision), key=problem.value)[:MAX_FULL_STARTS]
     return _best(problem, [_descend(problem, start) for start in ahead])
 
 

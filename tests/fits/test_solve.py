@@ -102,7 +102,7 @@ def test_no_descent_from_the_robust_optimum_finds_a_better_one() -> None:
 def test_a_gross_outlier_moves_the_robust_fit_far_less_than_squares() -> None:
     moved = {}
     for objective in ("squares", "huber-log"):
-        clean = noisy("chinchilla", 1e-3, objective)  # type: ignore[arg-type]
+        clean = noisy("chinchilla", 1e-3, objective)
         y = clean.y.copy()
         y[7] += 1.0
         spoilt = Problem(clean.law, clean.x, y, clean.objective, {})
@@ -133,7 +133,7 @@ def test_a_coefficient_that_would_be_negative_stops_at_zero() -> None:
     x = SIZE_AND_DATA
     y = 2.0 + 300 * SIZES**-0.35 + 1e-3 * np.log(DATA)  # the loss grows with data
     for objective in ("squares", "huber-log"):
-        found = solve(Problem(law("chinchilla"), x, y, objective, {}))  # type: ignore[arg-type]
+        found = solve(Problem(law("chinchilla"), x, y, objective, {}))
         assert 0 <= found.params["B"] < 1e-9
         assert found.params["A"] > 1
 
@@ -155,7 +155,7 @@ def test_a_start_that_ends_elsewhere_does_not_agree() -> None:
     assert 1 <= found.agree <= found.starts
     values = [
         solve(Problem(law("cmr-domain-tokens"), TOKENS, y, "squares", {}), near=start).objective
-        for start in ({"s1": s} for s in (-1.0, -0.3, 0.3, 1.0))  # type: ignore[attr-defined]
+        for start in ({"s1": s} for s in (-1.0, -0.3, 0.3, 1.0))
     ]
     assert found.objective == pytest.approx(min(values), rel=1e-9)
     assert found.agree == sum(value <= min(values) * (1 + 1e-6) for value in values)

@@ -120,7 +120,7 @@ def test_axes_are_replaced_and_extended_after_the_settings(mine: Study) -> None:
         ("shares=2", "cpt.ratio = 2.0: must be a number in [0, 1]"),
         ("loud=yes", "loud = yes: must be true or false"),
         ("branch+=8", "branch: takes one value; write branch=8"),
-        ("batch+=8", "batch: takes one value; write batch=8"),
+        ("optimizer.b1+=.8", "optimizer.b1: takes one value; write optimizer.b1=.8"),
         ("seed=1", "seed is an axis of this sweep: give its values with --axis"),
         ("branch", "'branch': must read --set key=value"),
         ("branch=", "'branch=': must read --set key=value"),
