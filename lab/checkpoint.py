@@ -68,7 +68,8 @@ def restore(folder: Path, abstract: Any) -> Any:
         with ocp.StandardCheckpointer() as checkpointer:
             named = checkpointer.restore(folder.resolve(), like)
     except Exception as error:  # orbax raises what its many readers raise
-        raise Failed(f"state in {folder} cannot be read: {error}") from error
+        why = str(error).partition("\n")[0]
+        raise Failed(f"state in {folder} cannot be read: {why}") from error
     return unflatten(abstract, named)
 
 

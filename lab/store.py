@@ -9,6 +9,7 @@ names the winner; without it nothing in the folder is ever read. Every file has 
 found broken loses its marker (kept aside as BROKEN-*.json) and is trained again from its parent.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -27,6 +28,8 @@ SCHEMA = 1
 MARKER = "DONE.json"
 STATE = "state/"
 DROPPED = "STATE-DROPPED"
+# What reading files raises that somebody else has changed.
+UNREADABLE = (Failed, OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,12 @@ class Store:
             _write(attempt / "manifest.json", manifest)
             for path in attempt.rglob("*"):
                 _sync(path)
-            for path in (attempt, segment, self.folder):
+            for path in (attempt, segment, self.folder, self.folder.parent):
                 _sync(path)
             marker = {"attempt": attempt.name, "manifest": sha256(manifest.encode()).hexdigest()}
             draft = attempt / "marker"
             _write(draft, canonical(marker))
+            _sync(draft)
             try:
                 os.link(draft, segment / MARKER)
             except FileExistsError:  # another process finished the same segment first
@@ -158,7 +162,7 @@ class Store:
         for marker in sorted(self.folder.glob(f"*/{MARKER}")):
             try:
                 record, folder, rows = _read_attempt(marker, verify_states)
-            except (Failed, OSError, ValueError, KeyError, TypeError) as error:
+            except UNREADABLE as error:
                 if set_aside:
                     self._set_aside(marker)
                 index.broken.append(f"segment {marker.parent.name[:12]}: {error}")
@@ -167,7 +171,8 @@ class Store:
         return index
 
     def _set_aside(self, marker: Path) -> None:
-        os.replace(marker, marker.with_name(f"BROKEN-{secrets.token_hex(4)}.json"))
+        with contextlib.suppress(FileNotFoundError):  # set aside already
+            os.replace(marker, marker.with_name(f"BROKEN-{secrets.token_hex(4)}.json"))
 
     def restore(self, folder: Path, abstract: Any) -> Any:
         """The state that an attempt committed, checked. On damage it loses its marker: Damaged."""
@@ -176,7 +181,7 @@ class Store:
             wrong = checkpoint.damage(folder, _part(manifest, STATE))
             if wrong is None:
                 return checkpoint.restore(folder / "state", abstract)
-        except (OSError, ValueError, Failed) as error:
+        except UNREADABLE as error:
             wrong = str(error)
         self._set_aside(folder.parent / MARKER)
         raise Damaged(f"state {folder.parent.name[:12]} is damaged: {wrong}")
@@ -192,8 +197,12 @@ class Store:
         removed = 0
         for segment in self.folder.glob("*/") if self.folder.is_dir() else ():
             winner = None
-            if (segment / MARKER).exists():
-                winner = json.loads((segment / MARKER).read_text()).get("attempt")
+            try:
+                winner = json.loads((segment / MARKER).read_text())["attempt"]
+            except FileNotFoundError:
+                pass
+            except UNREADABLE:
+                continue  # `load` says what is wrong with it
             for attempt in segment.glob("attempt-*"):
                 if attempt.name != winner:
                     shutil.rmtree(attempt, ignore_errors=True)

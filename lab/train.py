@@ -27,7 +27,10 @@ State = dict[str, Any]
 
 
 class Chunk(NamedTuple):
-    """Inputs of up to C steps for S lanes. A lane with `steps` 0 rests."""
+    """Inputs of up to C steps for S lanes.
+
+    A lane with `steps` 0 rests; in a batched stack it only keeps up, and its state is lost.
+    """
 
     text: Array  # [T] tokens, the same for all lanes
     starts: NDArray[np.int32]  # [S, C, B] places in it where windows of L + 1 tokens begin
@@ -37,7 +40,10 @@ class Chunk(NamedTuple):
 
 
 class StepLog(NamedTuple):
-    """What a chunk reports, [S, C] each; places behind a lane's `steps` hold 0."""
+    """What a chunk reports, [S, C] each; places behind a lane's `steps` hold 0.
+
+    Those of a resting lane of a batched stack mean nothing.
+    """
 
     loss_nats: Array
     grad_norm: Array

@@ -189,10 +189,9 @@ def test_a_union_is_the_same_in_either_order(own_home: Path) -> None:
 
 
 def test_windows_of_a_union_are_those_of_its_parts() -> None:
-    one = corpus_of("one", np.arange(35, dtype=np.uint16), np.arange(50, 71, dtype=np.uint16))
-    two = corpus_of(
-        "two", np.arange(100, 121, dtype=np.uint16), np.arange(200, 231, dtype=np.uint16)
-    )
+    numbers = np.arange(300, dtype=np.uint16)
+    one = corpus_of("one", numbers[:40], numbers[50:71])  # no token behind a fourth window
+    two = corpus_of("two", numbers[100:121], numbers[200:231])
     both = corpora.Corpus("one+two", one.parts + two.parts)
     assert [corpus.train_windows(10) for corpus in (one, two, both)] == [3, 2, 5]
     windows = both.read_windows(np.array([4, 0, 3, 2]), 10)

@@ -1,0 +1,119 @@
+"""A mistake is one line and exit code 2, whatever it is, and nothing on disk has changed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import lab.store
+import sweeps.run
+from tests.sweeps.small import files_below, study_file
+
+Lab = Callable[..., tuple[int, str, str]]
+
+
+REFUSED = [
+    ("plan cmrr", "did you mean 'cmr'?"),
+    ("plan nowhere.py", "no study file nowhere.py"),
+    ("plan cmr --scale huge", "cmr has smoke, tiny, small, paper"),
+    ("plan cmr --set generl=code", "did you mean 'general'?"),
+    ("plan cmr --set general=novels", "unknown corpus 'novels'; known: "),
+    ("plan cmr --set eps=nan", "eps = nan: must be a finite number"),
+    ("plan cmr --axis cpt.rato=.5", "did you mean 'ratio'?"),
+    ("plan cmr --axis w25:cpt.ratio=.5", "unknown arm 'w25'"),
+    ("plan cmr --axis cpt.ratio=2", "must be a number in [0, 1]"),
+    ("plan cmr --set model.vocabulary=9", "needs 256"),
+    ("plan cmr --stack -1", "stack = -1: must be at least 1 lane"),
+    ("run cmrr", "did you mean 'cmr'?"),
+    ("run cmr --scale small", "(at most 4): prepare a larger corpus"),
+    ("run cmr --scale paper", "(at most 4): prepare a larger corpus"),
+    ("run cmr --set windows=99999", "evaluate fewer, or prepare more text"),
+    ("run cmr --set horizons=40000", "must be whole steps of 2048 tokens"),
+    ("run cmr --stack 0", "stack = 0: must be at least 1 lane"),
+    ("run cmr --out losses.csv", "losses.csv is not a folder"),
+    ("run cmr --out .", "no sweep's folder"),
+    ("status nowhere", "nowhere holds no sweep"),
+    ("results nowhere", "nowhere holds no sweep"),
+    ("results SMOKE --to table.txt", "must be .parquet or .csv"),
+    ("report nowhere --to a.html", "nowhere holds no sweep"),
+    ("report SMOKE --to a.pdf", "a report ends in .html"),
+    ("plot SMOKE --to a.txt", "svg"),
+    ("plot SMOKE --to a.svg --figure zebra", "no figure 'zebra'"),
+    ("plot nowhere --to a.svg", "cannot read nowhere"),
+    ("plot SMOKE/fit.json --to a.svg --figure zebra", "no fit 'zebra'"),
+    ("fit chinchila losses.csv", "did you mean 'chinchilla'?"),
+    ("fit chinchilla nowhere.csv", "cannot read nowhere.csv: "),
+    ("fit chinchilla losses.txt", "a table ends in .csv or .parquet"),
+    ("fit chinchilla spoilt.parquet", "as a table"),
+    ("fit cmr-ratio losses.csv", "the table has no column 'ratio_domain'"),
+    ("fit chinchilla nan.csv", "is not a finite number"),
+    ("fit chinchilla few.csv", "has 5 free parameters and the table 3 different points"),
+    ("fit chinchilla losses.csv --bootstrap -1", "--bootstrap -1: must not be negative"),
+    ("fit chinchilla losses.csv --bootstrap x", "invalid int value: 'x'"),
+    ("fit chinchilla losses.csv --where n_params", "must read 'column op value'"),
+    ("fit chinchilla losses.csv --where width>1", "no column 'width'"),
+    ("fit chinchilla losses.csv --holdout n_params>big", "n_params holds numbers"),
+    ("fit chinchilla losses.csv --per size", "no column 'size'"),
+    ("fit chinchilla losses.csv --by size", "no such column"),
+    ("fit chinchilla losses.csv --pin E", "must read NAME=VALUE"),
+    ("fit chinchilla losses.csv --pin E=low", "--pin: "),
+    ("fit chinchilla losses.csv --pin Z=1", "no parameter 'Z'"),
+    ("fit chinchilla losses.csv --columns tokens=n_tokens", "no variable 'tokens'"),
+    ("predict nowhere.json losses.csv", "cannot read nowhere.json"),
+    ("predict losses.csv losses.csv", "is not JSON"),
+    ("predict SMOKE/sweep.json losses.csv", "holds no fits"),
+    ("predict SMOKE/fit.json losses.csv", "holds several laws"),
+    ("predict SMOKE/fit.json losses.csv --name zebra", "no fit 'zebra'"),
+    ("data prepare Mine losses.csv", "small letters, digits, - and _ only"),
+    ("data prepare code losses.csv", "corpus 'code' is built in"),
+    ("data prepare mine nowhere.txt", "nowhere.txt"),
+    ("plann", "invalid choice: 'plann'"),
+    ("data", "the following arguments are required: VERB"),
+    ("", "the following arguments are required: VERB"),
+    ("studies --colour", "unrecognized arguments: --colour"),
+]
+
+
+@pytest.mark.parametrize(("told", "said"), REFUSED)
+def test_a_mistake_is_one_line_exit_code_2_and_nothing_on_disk(
+    lab_command: Lab, smoke: Path, losses: Path, tmp_path: Path, told: str, said: str
+) -> None:
+    frame = pd.read_csv(losses)
+    frame.assign(loss_nats=frame["loss_nats"].where(frame.index != 4)).to_csv("nan.csv")
+    frame.head(3).to_csv("few.csv")
+    Path("spoilt.parquet").write_bytes(b"PAR1")
+    before = files_below(tmp_path), files_below(smoke)
+    code, out, err = lab_command(*told.replace("SMOKE", str(smoke)).split())
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.startswith("lab")
+    assert err.count("\n") == 1
+    assert (files_below(tmp_path), files_below(smoke)) == before
+
+
+def test_a_full_disk_is_one_line_and_exit_code_1(
+    lab_command: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lab.store, "_write", full)
+    told = ["run", study_file(tmp_path), "--out", "out", "--stack", "2", "--quiet"]
+    code, out, err = lab_command(*told)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("lab: disk full while writing to out")
+
+
+def test_an_interrupt_is_one_line_and_exit_code_130(
+    lab_command: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(sweeps.run.Display):
+        def trained(self, tokens: int, flops: int) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweeps.run, "Display", Interrupted)
+    told = ["run", study_file(tmp_path), "--out", "out", "--stack", "2", "--quiet"]
+    code, out, err = lab_command(*told)
+    assert (code, out, err.count("\n")) == (130, "", 1)
+    assert "run again to go on" in err
