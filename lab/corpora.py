@@ -132,6 +132,15 @@ def _gather(tokens: Tokens, windows: NDArray[np.int64], context: int) -> NDArray
 # Names ---------------------------------------------------------------------------------------
 
 
+def refuse_name(name: str) -> None:
+    """Raise Refused if a corpus cannot be called `name`, or one is already."""
+    if not _NAME.match(name):
+        raise Refused(f"corpus name {name!r}: small letters, digits, - and _ only")
+    if name in known_names():
+        kind = "built in" if name in BUILT_IN else "there already"
+        raise Refused(f"corpus {name!r} is {kind}: choose another name")
+
+
 def known_names() -> list[str]:
     """Names that `open_corpus` takes: built in, then prepared by the user."""
     folder = home() / "corpora"
@@ -176,14 +185,17 @@ def _built_in_version(name: str) -> str:
 def split_documents(documents: list[bytes]) -> tuple[list[bytes], list[bytes], int]:
     """(train, validation, exact duplicates dropped): by document, before windows are cut.
 
-    A document's side follows from its own contents, so it does not change when others join.
+    In the order of their hashes, documents are held out until VALIDATION_SHARE of the text is. Some
+    change sides when others join. One that is more than half of all text is never held out.
     """
     distinct = {hashlib.sha256(text).digest(): text for text in documents}
-    by_hash = sorted(distinct.items())
-    wanted = VALIDATION_SHARE * sum(len(text) for text in distinct.values())
+    total = sum(len(text) for text in distinct.values())
+    by_hash = [(key, text) for key, text in sorted(distinct.items()) if 2 * len(text) <= total]
+    whole = len(by_hash) < len(distinct)  # the document that stays for training in any case
+    wanted = VALIDATION_SHARE * total
     validation: set[bytes] = set()
     taken = 0
-    for key, text in by_hash[:-1]:  # at least one document stays for training
+    for key, text in by_hash if whole else by_hash[:-1]:  # one at least stays for training
         if taken >= wanted:
             break
         validation.add(key)

@@ -177,8 +177,8 @@ class Store:
     def restore(self, folder: Path, abstract: Any) -> Any:
         """The state that an attempt committed, checked. On damage it loses its marker: Damaged."""
         try:
-            manifest = json.loads((folder / "manifest.json").read_text())
-            wrong = checkpoint.damage(folder, _part(manifest, STATE))
+            named = json.loads((folder.parent / MARKER).read_text())
+            wrong = checkpoint.damage(folder, _part(_read_manifest(folder, named), STATE))
             if wrong is None:
                 return checkpoint.restore(folder / "state", abstract)
         except UNREADABLE as error:
@@ -221,10 +221,7 @@ def _read_attempt(marker: Path, verify_states: bool) -> tuple[Record, Path, list
     if "/" in name or "\\" in name or not name.startswith("attempt-"):
         raise Failed("marker names no attempt")
     folder = marker.parent / name
-    text = (folder / "manifest.json").read_text()
-    if sha256(text.encode()).hexdigest() != named["manifest"]:
-        raise Failed("manifest.json is not what was written (checksum)")
-    manifest = json.loads(text)
+    manifest = _read_manifest(folder, named)
     wrong = checkpoint.damage(folder, _part(manifest))
     if wrong is None and not (folder / DROPPED).exists():
         wrong = checkpoint.damage(folder, _part(manifest, STATE), checksums=verify_states)
@@ -233,6 +230,15 @@ def _read_attempt(marker: Path, verify_states: bool) -> tuple[Record, Path, list
     record = Record(**json.loads((folder / "record.json").read_text()))
     lines = (folder / "evaluations.jsonl").read_text().splitlines()
     return record, folder, [EvaluationRow(**json.loads(line)) for line in lines]
+
+
+def _read_manifest(folder: Path, named: dict[str, str]) -> checkpoint.Manifest:
+    """The manifest of an attempt, held against the checksum that its marker names."""
+    text = (folder / "manifest.json").read_text()
+    if sha256(text.encode()).hexdigest() != named["manifest"]:
+        raise Failed("manifest.json is not what was written (checksum)")
+    manifest: checkpoint.Manifest = json.loads(text)
+    return manifest
 
 
 def _part(manifest: checkpoint.Manifest, prefix: str = "") -> checkpoint.Manifest:

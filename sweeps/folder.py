@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.errors import Failed, Refused
+from fits.files import write_whole
+from lab.errors import Refused
 from lab.identity import NUMERICS
 from lab.spec import canonical
 from lab.store import SCHEMA, Store
@@ -104,7 +105,7 @@ class Folder:
             "digests": {**known, **digests},
             "stack": stack,
         }
-        write_text(self.path / SWEEP_FILE, canonical(tree))
+        write_whole(self.path / SWEEP_FILE, canonical(tree).encode())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -123,19 +124,6 @@ class Folder:
             yield
         finally:
             lock.release()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all. Raises Failed."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        full = "disk full" if error.errno == 28 else error.strerror
-        raise Failed(f"cannot write {path}: {full}") from None
 
 
 def _difference(held: Sweep, asked: Sweep) -> str | None:

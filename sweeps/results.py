@@ -5,13 +5,11 @@ resumed or re-ordered. Rows of states that runs share carry the same `segment` (
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lab import flops
-from lab.errors import Failed, Refused
 from lab.evaluate import EvaluationSet
 from lab.mixture import Stream
 from lab.spec import canonical
@@ -155,20 +153,3 @@ def _lies_in(start: int, end: int, end_id: str, segment: Segment) -> bool:
     if end <= segment.start or start >= segment.stop or end > segment.path.steps:
         return False
     return segment.path.state_id(end) == end_id
-
-
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write .parquet or .csv. Raises Refused, Failed."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise Refused(f"cannot write {path.name}: the ending must be .parquet or .csv")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            frame.to_parquet(partial, index=False)
-        else:
-            frame.to_csv(partial, index=False, lineterminator="\n")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise Failed(f"cannot write {path}: {error.strerror or error}") from None

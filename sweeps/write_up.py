@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lab.spec import canonical
 from lab.store import Index
-from sweeps.folder import write_text
 from sweeps.plan import Plan
 from sweeps.progress import count
-from sweeps.results import write_table
 from sweeps.study import Study
 
 if TYPE_CHECKING:
@@ -45,7 +43,9 @@ def write_up(answer: Answer, out: Path) -> tuple["Findings", list[Path]]:
 
     The results come first: they are there even if the study finds too little in them to say more.
     """
+    from fits.files import write_whole
     from fits.plots import FORMATS
+    from fits.table import write_table
 
     files = [out / "results.parquet", out / "results.csv", out / "fit.json", out / "report.html"]
     write_table(answer.results, files[0])
@@ -59,7 +59,7 @@ def write_up(answer: Answer, out: Path) -> tuple["Findings", list[Path]]:
         "readings": findings.readings,
         "fits": [one.to_dict() for one in findings.fits],
     }
-    write_text(files[2], json.dumps(fit_json, indent=1, allow_nan=False) + "\n")
+    write_whole(files[2], (json.dumps(fit_json, indent=1, allow_nan=False) + "\n").encode())
     for table in findings.tables:
         files.append(out / "tables" / f"{table.name.replace(' ', '_')}.csv")
         write_table(table.frame, files[-1])
@@ -134,10 +134,11 @@ def _details(answer: Answer) -> Mapping[str, str]:
 
 def versions() -> str:
     """Installed versions of the packages that results depend on."""
-    return ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    return ", ".join(f"{name} {version(name)}" for name in PACKAGES)
 
 
-def _version(name: str) -> str:
+def version(name: str) -> str:
+    """Installed version of a package, or `missing`."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -8,22 +8,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lab.corpora import _NAME, known_names, open_corpus, write_store
+from lab.corpora import known_names, open_corpus, refuse_name, write_store
 from lab.errors import Failed, Refused
 from lab.home import home
-from lab.texts import BUILT_IN, plain_text
+from lab.texts import plain_text
 
 
 def doctor(told: argparse.Namespace) -> Any:
     """What a bug report needs."""
-    from sweeps.write_up import PACKAGES, _version
+    from sweeps.write_up import PACKAGES, version
 
     folder = home()
     value: dict[str, Any] = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         "folder": str(folder),
         "folder_free_gb": round(shutil.disk_usage(folder).free / 2**30, 1),
         "corpora": known_names(),
@@ -85,11 +85,7 @@ def list_corpora(told: argparse.Namespace) -> Any:
 def prepare(told: argparse.Namespace) -> Any:
     """Make a corpus of the user's own text files."""
     name = told.name
-    if not _NAME.match(name):
-        raise Refused(f"corpus name {name!r}: small letters, digits, - and _ only")
-    if name in known_names():
-        kind = "built in" if name in BUILT_IN else "there already"
-        raise Refused(f"corpus {name!r} is {kind}: choose another name")
+    refuse_name(name)
     text = plain_text([Path(source) for source in told.sources])
     write_store(home() / "corpora" / name, name, text)
     store = open_corpus(name).parts[0]

@@ -192,7 +192,8 @@ def status(told: argparse.Namespace) -> Any:
 
 def results(told: argparse.Namespace) -> Any:
     """The tidy table, or the per-step log."""
-    from sweeps.results import step_table, table, write_table
+    from fits.table import write_table
+    from sweeps.results import step_table, table
 
     folder, _, made = _open(told.folder)
     index = folder.store.load(set_aside=False)

@@ -67,9 +67,6 @@ def test_a_damaged_file_is_said_aloud_and_its_segment_trained_again(
     assert trained(tmp_path, small_sweep()).trained_tokens == 0
 
 
-@pytest.mark.xfail(
-    raises=ValueError, reason="Store.sweep_attempts reads markers before load has checked them"
-)
 @pytest.mark.parametrize("harm", [truncate, empty])
 def test_a_damaged_marker_is_said_aloud_too(tmp_path: Path, whole: Outcome, harm: Any) -> None:
     first = trained(tmp_path, small_sweep())

@@ -2,17 +2,15 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import sweeps.folder
-from lab.errors import Failed, Refused
+from lab.errors import Refused
 from lab.spec import Share, hold, warm
-from sweeps.folder import Folder, write_text
+from sweeps.folder import Folder
 from sweeps.grid import Grid, with_fields
 from sweeps.run import open_corpora, run_sweep
 from sweeps.sweep import Sweep
@@ -229,19 +227,3 @@ def test_one_process_at_a_time_trains_into_a_folder(tmp_path: Path) -> None:
         assert Folder(tmp_path).held() is not None
     with folder.locked():
         pass
-
-
-def test_a_file_is_written_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "sweep.json"
-    write_text(file, "old")
-
-    def full(*paths: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(sweeps.folder.os, "replace", full)
-    with pytest.raises(Failed, match=r"sweep\.json: disk full$"):
-        write_text(file, "new")
-    assert os.listdir(tmp_path) == ["sweep.json"]
-    assert file.read_text() == "old"

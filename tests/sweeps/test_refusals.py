@@ -35,7 +35,7 @@ REFUSED = [
     ("run cmr --out .", "no sweep's folder"),
     ("status nowhere", "nowhere holds no sweep"),
     ("results nowhere", "nowhere holds no sweep"),
-    ("results SMOKE --to table.txt", "must be .parquet or .csv"),
+    ("results SMOKE --to table.txt", "ends in .csv or .parquet"),
     ("report nowhere --to a.html", "nowhere holds no sweep"),
     ("report SMOKE --to a.pdf", "a report ends in .html"),
     ("plot SMOKE --to a.txt", "svg"),
