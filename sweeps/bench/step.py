@@ -7,6 +7,7 @@ import numpy as np
 
 from lab import flops, mesh
 from lab.spec import ModelSpec, OptimizerSpec
+from sweeps.bench.stream import stream_of
 from sweeps.bench.timing import apart, matrix_product_peak, median_seconds
 
 BATCH = 16
@@ -172,8 +173,6 @@ def _of(random: Callable[..., Any]) -> Callable[[tuple[int, ...]], Any]:
 
 def _input_seconds(model: ModelSpec, repeats: int) -> float:
     """Seconds the host takes to gather one step's windows."""
-    from sweeps.bench.data import stream_of
-
     stream = stream_of(model, BATCH)
     place = iter(range(0, 10**9, CHUNK))
     return median_seconds(lambda: stream.tokens(next(place), CHUNK), repeats) / CHUNK
