@@ -13,7 +13,7 @@ from lab import flops
 from lab.evaluate import EvaluationSet
 from lab.mixture import Stream
 from lab.spec import canonical
-from lab.store import Index, Store
+from lab.store import Index, StepRow, Store
 from sweeps.grid import plain
 from sweeps.plan import Plan, PlannedRun, Segment
 from sweeps.remaining import diverged_step
@@ -134,14 +134,15 @@ def step_table(plan: Plan, index: Index, store: Store) -> pd.DataFrame:
     """Per-step log: one row per planned segment and step (batch loss, rate, gradient norm)."""
     rows: list[dict[str, Any]] = []
     for segment in plan.segments:
-        seen: set[int] = set()
+        by_step: dict[int, StepRow] = {}
         for record, folder in index.step_logs:
             if not _lies_in(record.start_step, record.end_step, record.end, segment):
                 continue
             for row in store.read_steps(folder):
-                if segment.start <= row.step < segment.stop and row.step not in seen:
-                    seen.add(row.step)
-                    rows.append({"segment": segment.end_id[:12], **dataclasses.asdict(row)})
+                if segment.start <= row.step < segment.stop:
+                    by_step.setdefault(row.step, row)
+        for _, row in sorted(by_step.items()):  # however the segment was cut when it was committed
+            rows.append({"segment": segment.end_id[:12], **dataclasses.asdict(row)})
     frame = pd.DataFrame(
         rows, columns=["segment", "step", "loss_nats", "lr", "grad_norm", "tokens"]
     )

@@ -11,11 +11,14 @@ from sweeps.bench.stream import stream_of
 from sweeps.bench.timing import apart, matrix_product_peak, median_seconds
 
 BATCH = 16
-STEP_TOKENS = 16 * 128
 SHAPES = (
     ModelSpec(32, 2, 2, 88, 128),
     ModelSpec(64, 2, 4, 176, 128),
     ModelSpec(128, 4, 4, 344, 128),
+)
+LARGE_SHAPES = (  # about 100 M and 400 M parameters; accelerators only
+    ModelSpec(768, 12, 12, 2048, 1024, 32_768, tied_embedding=True),
+    ModelSpec(1024, 28, 16, 2816, 1024, 32_768, tied_embedding=True),
 )
 CHUNK = 16  # steps a dispatch
 TEXT_TOKENS = 2**20
@@ -32,22 +35,23 @@ def bench_step(repeats: int, lanes: int | None = None) -> dict[str, Any]:
     on_cpu = apart(platform) == "cpu"
     stacks = {lanes} if lanes else {mesh.default_lanes()} if on_cpu else ACCELERATOR_STACKS
     rows = []
-    for model in SHAPES:
-        for count in sorted({1, *stacks}):
-            seconds = apart(step_seconds, model, count, repeats)
-            rate = count * STEP_TOKENS / seconds
-            row: dict[str, Any] = {
-                "width": model.width,
-                "layers": model.layers,
-                "stack": count,
-                "tokens_per_second": rate,
-                "flops_per_second": rate * flops.train_flops_per_token(model),
-            }
-            row["fraction_of_peak"] = row["flops_per_second"] / peak
-            if count == 1:
-                parts = apart(part_seconds, model, repeats)
-                row["shares"] = {name: part / seconds for name, part in parts.items()}
-            rows.append(row)
+    wanted = [(model, count) for model in SHAPES for count in sorted({1, *stacks})]
+    wanted += [] if on_cpu else [(model, 1) for model in LARGE_SHAPES]
+    for model, count in wanted:
+        seconds = apart(step_seconds, model, count, repeats)
+        rate = count * BATCH * model.context / seconds
+        row: dict[str, Any] = {
+            "width": model.width,
+            "layers": model.layers,
+            "stack": count,
+            "tokens_per_second": rate,
+            "flops_per_second": rate * flops.train_flops_per_token(model),
+        }
+        row["fraction_of_peak"] = row["flops_per_second"] / peak
+        if count == 1 and model in SHAPES:
+            parts = apart(part_seconds, model, repeats)
+            row["shares"] = {name: part / seconds for name, part in parts.items()}
+        rows.append(row)
     return {
         "platform": "cpu" if on_cpu else "accelerator",
         "matrix_product_flops_per_second": peak,
@@ -77,7 +81,7 @@ def step_seconds(model: ModelSpec, lanes: int, repeats: int) -> float:
         stack = trainer.put(stack, lane, trainer.initial(lane))
     one = hyper(OptimizerSpec())
     draw = np.random.default_rng(0)
-    text = draw.integers(0, model.vocabulary, TEXT_TOKENS).astype(np.uint8)
+    text = draw.integers(0, model.vocabulary, TEXT_TOKENS).astype(np.uint16)
     starts = draw.integers(0, TEXT_TOKENS - model.context - 1, (lanes, CHUNK, BATCH))
     chunk = Chunk(
         jax.device_put(text, mesh.lanes(lanes).replicated),

@@ -2,11 +2,18 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
+from lab.errors import Failed
+from lab.spec import hold, warm
+from lab.store import Store
+from lab.train import Trainer
+from sweeps.results import step_table
 from sweeps.run import Outcome, run_sweep
 from sweeps.sweep import Sweep
 from tests.sweeps.small import (
@@ -116,7 +123,11 @@ def test_states_committed_on_the_way_are_dropped_when_a_later_one_is_there(
 ) -> None:
     use_engine(monkeypatch, chunk_steps=1, commit_seconds=0.0)
     outcome = trained(tmp_path, small_sweep())
-    assert len(outcome.index.step_logs) == TRUNK + 2 * BRANCH
+    logs = outcome.index.step_logs
+    assert len(logs) == TRUNK + 2 * BRANCH
+    for record, folder in logs:
+        steps = [row.step for row in Store(tmp_path).read_steps(folder)]
+        assert steps == list(range(record.start_step, record.end_step))
     assert set(outcome.index.states) == {one.end_id for one in outcome.plan.segments}
     assert len(list(tmp_path.glob("segments/*/attempt-*/state"))) == 3
 
@@ -150,6 +161,21 @@ def test_a_diverged_branch_is_marked_and_the_others_keep_their_bits(tmp_path: Pa
     assert trained(tmp_path / "ill", asked).trained_tokens == 0
 
 
+@pytest.mark.parametrize("chunk_steps", [1, 64])
+def test_divergence_is_marked_at_the_first_loss_and_nothing_behind_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_steps: int
+) -> None:
+    # The rate explodes in the step behind the stop at 4, and the next stop is the end, at 8.
+    explodes = (warm(STEP, PEAK / 2), hold(3 * STEP), warm(4 * STEP, 1e30))
+    use_engine(monkeypatch, chunk_steps=chunk_steps, commit_seconds=0.0)
+    sweep = small_sweep(ratios=(0.5,), branch=8, cpt__schedule=(explodes,))
+    outcome = trained(tmp_path, sweep)
+    assert set(outcome.index.diverged.values()) == {TRUNK + 5}
+    assert outcome.results["step"].max() == TRUNK + 4
+    log = step_table(outcome.plan, outcome.index, Store(tmp_path))
+    assert log["step"].tolist() == list(range(TRUNK + 5))
+
+
 def test_branches_of_a_diverged_trunk_are_never_trained(tmp_path: Path) -> None:
     asked = small_sweep(pretrain__peak_lr=(1e30, PEAK))
     outcome = trained(tmp_path / "ill", asked)
@@ -162,3 +188,20 @@ def test_branches_of_a_diverged_trunk_are_never_trained(tmp_path: Path) -> None:
     again = trained(tmp_path / "ill", asked)
     assert again.trained_tokens == 0
     assert csv(again) == csv(outcome)
+
+
+def test_out_of_memory_names_the_setting_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(tmp_path / "whole", small_sweep())
+
+    def full(*told: Any) -> Any:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", full)
+        with pytest.raises(
+            Failed, match=r"^out of memory with a stack of 2 lanes at width 8: .*--"
+        ):
+            trained(tmp_path / "again", small_sweep())
+    assert csv(trained(tmp_path / "again", small_sweep())) == csv(whole)
