@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lab.errors import Refused
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
 from sweeps.grid import Grid
 from sweeps.study import Study
@@ -140,6 +141,12 @@ def sweep(told: Settings, scale: str) -> Sweep:
 
 def _run(told: Settings, chosen: Scale, model: ModelSpec, peak: float) -> RunSpec:
     step = chosen.batch * model.context
+    for horizon in told.horizons:
+        if horizon % step or horizon <= chosen.rewarm * step:
+            raise Refused(
+                f"horizon {horizon}: must be whole steps of {step} tokens, more than the "
+                f"{chosen.rewarm * step} of the rewarm"
+            )
     trunk = Phase(
         "pretrain",
         chosen.trunk * step,

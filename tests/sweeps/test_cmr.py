@@ -127,3 +127,9 @@ def test_a_diverged_run_takes_no_part_in_the_reading(smoke: Path) -> None:
     assert (before - after).sum() == 1
     readings = left.table("critical ratio")
     assert set(readings[readings["n_params"] == smallest]["seeds"]) == {1}
+
+
+@pytest.mark.parametrize("horizon", [1000, 2048, 0])
+def test_a_horizon_off_the_steps_or_within_the_rewarm_is_refused(horizon: int) -> None:
+    with pytest.raises(Refused, match=f"^horizon {horizon}: must be whole steps of 512 tokens, "):
+        ask(STUDY, "smoke", [f"horizons={horizon}"])
