@@ -36,7 +36,8 @@ class Study:
 
     `settings(scale)` gives a frozen dataclass of what the study itself can be told (`--set`);
     `sweep(settings, scale)` the runs; `read(results, settings, sweep)` the findings;
-    `cautions(settings, sweep)` what this design cannot identify, said before anything runs.
+    `cautions(settings, sweep)` what this design cannot identify, said before anything runs; it
+    raises Refused where the study could read nothing.
     """
 
     name: str

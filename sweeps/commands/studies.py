@@ -109,6 +109,7 @@ def run(told: argparse.Namespace) -> Any:
     def say(line: str) -> None:
         print(f"lab: {line}", file=sys.stderr, flush=True)
 
+    study.cautions(settings, sweep)  # refuses what the study could not read, before it is trained
     outcome = run_sweep(sweep, out, settings, told.stack, told.quiet or told.json, say)
     from sweeps.write_up import Answer, write_up
 

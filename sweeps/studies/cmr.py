@@ -167,13 +167,21 @@ def _run(told: Settings, chosen: Scale, model: ModelSpec, peak: float) -> RunSpe
 
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
-    """What this design cannot identify."""
+    """What this design cannot identify. Raises Refused if nothing can be read off it."""
     said = []
     for name, grid in asked.arms.items():
+        others = [path for path in grid.axes if path not in ("seed", "cpt.ratio")]
+        if others:  # its values would be taken for trunk seeds, or for one another
+            raise Refused(
+                f"axis {others[0]}: cmr reads only the axes seed and cpt.ratio; run each value by "
+                f"itself, with --set {others[0]}=... and an --out of its own"
+            )
         seeds = len(grid.axes.get("seed", (0,)))
         if seeds < 2:
             said.append(f"arm {name}: one trunk seed, so its critical ratio carries no interval")
         ratios = [r for r in grid.axes.get("cpt.ratio", ()) if 0 < r < 1]
+        if len(ratios) < 2:
+            raise Refused(f"arm {name}: a critical ratio needs two values of cpt.ratio in (0, 1)")
         if len(ratios) < 4:
             said.append(f"arm {name}: {len(ratios)} ratios in (0, 1); the ratio law needs 4")
         if 0.0 not in grid.axes.get("cpt.ratio", ()):

@@ -23,6 +23,8 @@ REFUSED = [
     ("plan cmr --axis cpt.rato=.5", "did you mean 'ratio'?"),
     ("plan cmr --axis w25:cpt.ratio=.5", "unknown arm 'w25'"),
     ("plan cmr --axis cpt.ratio=2", "must be a number in [0, 1]"),
+    ("run cmr --axis cpt.peak_lr=1e-3,2e-3", "cmr reads only the axes seed and cpt.ratio"),
+    ("run cmr --axis cpt.ratio=1/2", "needs two values of cpt.ratio in (0, 1)"),
     ("plan cmr --set model.vocabulary=9", "needs 256"),
     ("plan cmr --stack -1", "stack = -1: must be at least 1 lane"),
     ("run cmrr", "did you mean 'cmr'?"),
