@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Values = Mapping[str, Any]  # parameter or variable name -> number or array
 Objective = Literal["squares", "huber-log"]
+Values = Mapping[str, Any]  # parameter or variable name -> number or array
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,8 @@ class Variable:
 class Parameter:
     """A number that a fit finds, within closed bounds.
 
-    `starts` are tried in every combination with those of the other non-linear parameters.
+    `starts` are tried in every combination with those of the other non-linear parameters. One
+    with `low` 0 is searched by its logarithm: it is a scale, and never reaches 0.
     """
 
     name: str
@@ -37,13 +37,15 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Law:
-    """`predict(parameters, variables)` gives the response; it must also take complex parameters.
+    """`predict(parameters, variables)` gives the response, [n], at variables of [n] rows each.
 
-    Complex ones are how gradients are taken (complex step: exact to rounding), so `abs`, `max` and
-    comparisons have no place in it. Parameters named in `linear` enter linearly, without offset:
-    they are eliminated by least squares. `objective` is what is minimised unless asked otherwise:
-    `squares` (sum of squared residuals) or `huber-log` (sum of Huber losses, delta 1e-3, of
-    residuals of the logarithm).
+    It is plain NumPy (operators, `np.exp`, `np.log`, `np.maximum` ...), so that three kinds of
+    parameters pass through it: numbers; arrays [S, 1], S sets at once, giving [S, n]; and Duals
+    (`fits.dual`), which carry the exact gradient along. Parameters named in `linear` enter
+    linearly, without offset: least squares eliminates them. `objective` is what is minimised
+    unless asked otherwise (`fits.objective`). A law with `rates` reads whole learning-rate curves:
+    its `x["rates"]` is a `fits.rates.Rates` of n places on them. `published` are coefficients as
+    printed, by citation.
     """
 
     name: str
@@ -53,10 +55,11 @@ class Law:
     variables: tuple[Variable, ...]
     parameters: tuple[Parameter, ...]
     source: str
-    predict: Callable[[Values, Values], NDArray[Any]]
+    predict: Callable[[Values, Values], Any]
     linear: tuple[str, ...] = ()
-    objective: Objective = "squares"
+    objective: str = "squares"
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rates: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
