@@ -15,8 +15,9 @@ import pandas as pd
 from fits.critical import critical_ratio, turning_ratio
 from fits.errors import Refused
 from fits.fitting import fit
+from fits.interval import Interval
 from fits.laws import law as law_named
-from fits.result import Fit, HeldOut, Interval
+from fits.result import Fit, HeldOut
 from fits.uncertainty import mean_interval, unit_intervals
 
 MIN_HORIZONS = 5  # uncensored ones, before R_CMR(T) is fitted: it has three parameters
@@ -236,10 +237,10 @@ def _over_units(
         note = "one seed: the interval knows the scatter around the law, not that of seeds"
         one = fit(law, mean, **options)
         return dataclasses.replace(one, notes=(*one.notes, note))
-    centre = fit(law, mean, profile=False, **options)
-    per_unit = [fit(law, one, profile=False, near=centre.params, **options) for one in complete]
+    centre = fit(law, mean, interval="none", **options)
+    per_unit = [fit(law, one, interval="none", near=centre.params, **options) for one in complete]
     intervals = unit_intervals([one.params for one in per_unit], centre.params, centre.level)
-    flat = sum(any("not identified" in note for note in one.notes) for one in per_unit)
+    flat = sum(bool(one.identified.unidentified) for one in per_unit)
     if flat:
         reason = f"not identified in {flat} of {len(per_unit)} seeds"
         intervals = {name: Interval(None, None, "none", reason) for name in intervals}

@@ -145,7 +145,7 @@ def _size_readings(
 def _law_line(axes: "Axes", one: Fit, colour: Any) -> None:
     tokens = one.x["cpt_tokens"]
     line = np.geomspace(tokens.min(), tokens.max(), 100)
-    middle, _, _ = one.band({"cpt_tokens": line}, new=False)
+    middle, _, _ = one.band({"cpt_tokens": line}, "curve")
     axes.plot(line, middle, color=colour, linewidth=0.9, alpha=0.8)
 
 

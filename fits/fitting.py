@@ -1,16 +1,23 @@
 """`fit`: a law and a table in, a `Fit` out."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from fits.errors import Refused
-from fits.form import Law, Objective
+from fits.form import Law
+from fits.identify import Identified, identify
+from fits.interval import Interval
 from fits.laws import law as law_named
-from fits.result import Fit, HeldOut, Interval
-from fits.solve import Problem, Solution, solve
+from fits.objective import Objective
+from fits.objective import objective as objective_named
+from fits.problem import Problem
+from fits.profile import profile_intervals
+from fits.result import Fit, HeldOut, few_agree
+from fits.shared import label, shared_law
+from fits.solve import Solution, solve
 from fits.table import (
     column_values,
     drop_shared_rows,
@@ -21,16 +28,17 @@ from fits.table import (
 from fits.uncertainty import (
     MIN_BOOTSTRAP_UNITS,
     bootstrap,
+    covariance_intervals,
     percentile_interval,
-    profile_interval,
+    unit_intervals,
 )
+from fits.variables import different, read_variables, row, take
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ILL_CONDITIONED = 1e7  # of the column-scaled Jacobian: beyond it the numbers are a matter of taste
-ROUNDING = 1e-9  # of the response: a parameter that moves it by less has no influence
-FEW_AGREE = 0.1
+Method = Literal["profile", "covariance", "bootstrap", "units", "none"]
+MAX_IMPROVEMENTS = 3  # times that a profile may find a better fit before the best is taken
 
 
 def fit(
@@ -40,93 +48,88 @@ def fit(
     columns: Mapping[str, str] | None = None,
     where: str | None = None,
     holdout: str | None = None,
-    objective: Objective | None = None,
+    objective: str | None = None,
     pin: Mapping[str, float] | None = None,
-    bootstrap_draws: int = 0,
-    profile: bool = True,
+    bound: Mapping[str, tuple[float, float]] | None = None,
+    tie: Mapping[str, str] | None = None,
+    starts: Mapping[str, Sequence[float]] | None = None,
     near: Mapping[str, float] | None = None,
+    interval: Method = "profile",
+    draws: int = 1000,
     by: str | None = None,
     level: float = 0.95,
+    rates: Any = None,
     group: Mapping[str, Any] | None = None,
     name: str = "",
 ) -> Fit:
     """Fit a law to a table of losses.
 
     columns: law's variable -> column, where they differ. where: rows to use. holdout: rows to
-    predict instead (`column op value [and ...]`). pin: parameters kept at a value. near:
-    parameters to start from, instead of all the law's starts. bootstrap_draws: intervals by refits
-    of resampled units; `by` names the column of the independent unit (a row each by default).
-    Without it, intervals are profiles (of squares, unless `profile` is off), or none and said so.
+    predict instead (`column op value [and ...]`). objective: see `fits.objective`.
+
+    pin: parameters kept at a value; bound: their (low, high); tie: parameter -> the one whose value
+    it takes. starts: values to start from instead of the law's (every combination is tried); near:
+    one point to start from, instead of all.
+
+    interval: `profile` (likelihood), `covariance` (curvature), `bootstrap` (`draws` refits of
+    resampled units), `units` (t over units fitted one by one: a mean over few seeds) or `none`.
+    `by` names the column of the independent unit; a row each by default. Too few units for a
+    bootstrap get `units`, if each can be fitted.
+
+    rates: learning-rate curves (name -> a rate a step, or a table), for laws that read them.
     Raises Refused, naming what is wrong.
     """
     law = law_named(law) if isinstance(law, str) else law
-    objective = objective or law.objective
-    if objective not in get_args(Objective):
-        raise Refused(f"unknown objective {objective!r}; known: {', '.join(get_args(Objective))}")
-    if not 0 < level < 1:
-        raise Refused(f"level {level!r}: must lie between 0 and 1, such as 0.95")
+    _refuse_options(interval, draws, level)
+    rule = objective_named(objective or law.objective)
     if by:
         require_column(by, table)
-    pinned = _pinned(law, pin)
+    elif interval == "units":
+        raise Refused("interval 'units' needs `by`, the column of the independent unit")
     chosen, notes = resolve_columns(law, table, columns)
-    frame = table[rows_where(table, where)] if where else table
-    if "status" in frame.columns:  # before shared rows, which may stand under a diverged run first
-        ill = frame["status"].isin(["diverged", "diverged parent"])
-        if ill.any():
-            notes.append(f"{int(ill.sum())} rows of diverged runs are left out")
-            frame = frame[~ill]
-    frame, shared = drop_shared_rows(frame)
-    if shared:
-        notes.append(f"{shared} rows repeat states that runs share; each is counted once")
-    x = {one.name: column_values(one, frame, chosen[one.name]) for one in law.variables}
-    response = law.response
-    if objective == "huber-log":  # which takes the logarithm, of changes of loss too
-        response = dataclasses.replace(response, positive=True)
-    y = column_values(response, frame, chosen[response.name])
+    frame, exclusions = _rows(law, table, where)
+    x, said = read_variables(law, frame, chosen, rates)
+    y = _response(law, rule, frame, chosen[law.response.name])
     kept = np.ones(len(frame), bool)
     if holdout:
         kept = ~rows_where(frame, holdout).to_numpy(bool)
         if kept.all():
             notes.append(f"no row fulfils the hold-out {holdout!r}")
-    problem = Problem(law, {k: values[kept] for k, values in x.items()}, y[kept], objective, pinned)
+    pinned, bounds, tied = _asked(law, pin, bound, tie)
+    problem = Problem(law, take(x, kept), y[kept], rule, pinned, bounds, tied)
     _refuse_too_few(problem, holdout)
-    best = solve(problem, near)
-    if not np.isfinite(best.objective):
-        raise Refused(f"law {law.name}: no start ends at a finite objective on these rows")
-    trade_off = _trade_off(problem, best)
-    notes += [*_warnings(problem, best), *([trade_off] if trade_off else [])]
-    units = list(frame[by][kept]) if by else list(range(int(kept.sum())))
-    if trade_off:  # ends that a search along a flat valley would find mean nothing
-        intervals = _no_intervals(problem, "not identified")
-        draws: list[dict[str, float]] = []
-    else:
-        intervals, draws, said = _intervals(problem, best, units, bootstrap_draws, profile, level)
-        notes += said
+    _refuse_starts(problem, starts, near)
+    units = frame[by][kept].tolist() if by else list(range(int(kept.sum())))
+    best, status, intervals, resampled, each, more = _estimate(
+        problem, near, starts, interval, draws, units, level
+    )
     result = Fit(
-        law_name=law.name,
+        law=law,
         params={key: best.params[key] for key in law.names},
         intervals=intervals,
-        objective=objective,
+        objective=rule.name,
         objective_value=best.objective,
         starts=best.starts,
         agree=best.agree,
         x=dict(problem.x),
         y=problem.y,
         pinned=pinned,
+        bounds=bounds,
+        tied=tied,
         group=dict(group or {}),
         name=name,
         level=level,
-        draws=tuple(draws),
-        notes=tuple(notes),
+        draws=tuple(resampled),
+        unit_params=tuple(each),
+        notes=(*notes, *said, *status.notes, *_agreement(best), *more),
+        exclusions=tuple(exclusions),
     )
-    return _with_held_out(result, {k: values[~kept] for k, values in x.items()}, y[~kept])
+    return _with_held_out(result, take(x, ~kept), y[~kept])
 
 
 def fit_groups(law: str | Law, table: "pd.DataFrame", per: str, **options: Any) -> list[Fit]:
     """`fit` once for each value of the column `per`. Raises Refused."""
-    require_column(per, table)
-    if table[per].isna().any():
-        raise Refused(f"column {per!r} has {int(table[per].isna().sum())} rows without a value")
+    _require_groups(table, per)
     fits = []
     for value, rows in table.groupby(per, sort=True):
         try:
@@ -136,27 +139,114 @@ def fit_groups(law: str | Law, table: "pd.DataFrame", per: str, **options: Any) 
     return fits
 
 
-def _pinned(law: Law, pin: Mapping[str, float] | None) -> dict[str, float]:
-    pinned = {}
-    for name, value in (pin or {}).items():
-        if name not in law.names:
-            raise Refused(
-                f"law {law.name} has no parameter {name!r} to pin; it has {', '.join(law.names)}"
-            )
-        pinned[name] = float(value)
-        if not np.isfinite(pinned[name]):
+def fit_shared(
+    law: str | Law, table: "pd.DataFrame", per: str, shared: Sequence[str], **options: Any
+) -> Fit:
+    """`fit` for all values of the column `per` at once, the parameters named `shared` in common.
+
+    The others are a group's own, named `alpha[3]`. Raises Refused.
+    """
+    law = law_named(law) if isinstance(law, str) else law
+    _require_groups(table, per)
+    groups = sorted(table[per].unique().tolist())
+    if len(groups) < 2:
+        raise Refused(f"column {per!r} has one value: there is nothing to share")
+    whole = shared_law(law, per, groups, shared)
+    alone = {"interval": "none", "starts": options.get("starts")}
+    kept = {k: v for k, v in options.items() if k in ("columns", "where", "objective", "rates")}
+    starts: dict[str, Sequence[float]] = {}
+    for one in fit_groups(law, table, per, **kept, **alone):
+        for name in law.names:
+            if name not in shared and name not in law.linear:
+                starts[f"{name}[{label(one.group[per])}]"] = (one.params[name],)
+    return fit(whole, table, **{**options, "starts": starts})
+
+
+# Before the fit ------------------------------------------------------------------------------
+
+
+def _refuse_options(interval: str, draws: int, level: float) -> None:
+    if interval not in get_args(Method):
+        raise Refused(f"unknown interval {interval!r}; allowed: {', '.join(get_args(Method))}")
+    if not 0 < level < 1:
+        raise Refused(f"level {level!r}: must lie between 0 and 1, such as 0.95")
+    if interval == "bootstrap" and draws < 2:
+        raise Refused(f"draws = {draws}: a bootstrap needs at least 2, better 1000")
+
+
+def _require_groups(table: "pd.DataFrame", per: str) -> None:
+    require_column(per, table)
+    if table[per].isna().any():
+        raise Refused(f"column {per!r} has {int(table[per].isna().sum())} rows without a value")
+
+
+def _rows(law: Law, table: "pd.DataFrame", where: str | None) -> tuple["pd.DataFrame", list[str]]:
+    """(rows to use, which were left out and why)."""
+    exclusions = []
+    frame = table[rows_where(table, where)] if where else table
+    if len(frame) < len(table):
+        exclusions.append(f"{len(table) - len(frame)} rows that are not {where}")
+    if "status" in frame.columns:  # before shared rows, which may stand under a diverged run first
+        ill = frame["status"].isin(["diverged", "diverged parent"])
+        if ill.any():
+            exclusions.append(f"{int(ill.sum())} rows of diverged runs")
+            frame = frame[~ill]
+    frame, repeated = drop_shared_rows(frame)
+    if repeated:
+        exclusions.append(f"{repeated} rows that repeat states which runs share")
+    return frame, exclusions
+
+
+def _response(law: Law, rule: Objective, frame: "pd.DataFrame", column: str) -> Any:
+    response = law.response
+    if rule.log:  # which takes the logarithm, of changes of loss too
+        response = dataclasses.replace(response, positive=True)
+    return column_values(response, frame, column)
+
+
+def _asked(
+    law: Law,
+    pin: Mapping[str, float] | None,
+    bound: Mapping[str, tuple[float, float]] | None,
+    tie: Mapping[str, str] | None,
+) -> tuple[dict[str, float], dict[str, tuple[float, float]], dict[str, str]]:
+    """What is asked of parameters, checked against the law's."""
+    known = ", ".join(law.names)
+    for verb, names in (("pin", pin or {}), ("bound", bound or {}), ("tie", tie or {})):
+        for name in names:
+            if name not in law.names:
+                raise Refused(f"law {law.name} has no parameter {name!r} to {verb}; it has {known}")
+    pinned = {name: float(value) for name, value in (pin or {}).items()}
+    for name, value in pinned.items():
+        if not np.isfinite(value):
             raise Refused(f"cannot pin {name} at {value}: it is not a finite number")
-    if len(pinned) == len(law.names):
-        raise Refused(f"every parameter of law {law.name} is pinned: nothing is left to fit")
-    return pinned
+    bounds = {}
+    for name, (low, high) in (bound or {}).items():
+        if name in pinned:
+            raise Refused(f"{name} is pinned: it needs no bounds")
+        if not low < high:
+            raise Refused(f"bounds of {name}: {low:g} must lie below {high:g}")
+        bounds[name] = (float(low), float(high))
+    tied = dict(tie or {})
+    for name, target in tied.items():
+        if target not in law.names or target == name or target in tied or name in pinned:
+            raise Refused(
+                f"cannot tie {name} to {target!r}: it must be another parameter, itself not tied, "
+                f"and {name} not pinned; law {law.name} has {known}"
+            )
+        if (name in law.linear) != (target in law.linear):
+            raise Refused(f"cannot tie {name} to {target}: one enters law {law.name} linearly")
+    if len(pinned) + len(tied) >= len(law.names):
+        raise Refused(f"no parameter of law {law.name} is left to fit")
+    return pinned, bounds, tied
 
 
 def _refuse_too_few(problem: Problem, holdout: str | None) -> None:
     points, free = len(problem.y), len(problem.free)
-    places = len(set(zip(*(values.tolist() for values in problem.x.values()), strict=True)))
     left = " outside the hold-out" if holdout else ""
     if points == 0:
         raise Refused(f"no rows{left} to fit {problem.law.name} to")
+    places = different(problem.x)
     if places < free:
         raise Refused(
             f"law {problem.law.name} has {free} free parameters and the table {places} different "
@@ -164,73 +254,133 @@ def _refuse_too_few(problem: Problem, holdout: str | None) -> None:
         )
 
 
-def _warnings(problem: Problem, best: Solution) -> list[str]:
-    """What a reader must know about a solution."""
-    notes: list[str] = []
-    for name in problem.searched:
-        own = problem.law.parameter(name)
-        for bound in (own.low, own.high):
-            if np.isfinite(bound) and abs(best.params[name] - bound) <= 1e-6 * max(1, abs(bound)):
-                notes.append(f"{name} sits at its bound {bound:g}")
-    for name in problem.linear:
-        if problem.law.parameter(name).low == 0.0 and best.params[name] < 1e-9:
-            notes.append(f"{name} sits at its bound 0")
-    if best.starts > 1 and best.agree <= max(1, FEW_AGREE * best.starts):
-        notes.append(f"only {best.agree} of {best.starts} starts agree: there may be a better fit")
-    return notes
+def _refuse_starts(
+    problem: Problem,
+    starts: Mapping[str, Sequence[float]] | None,
+    near: Mapping[str, float] | None,
+) -> None:
+    for name in (*(starts or {}), *(near or {})):
+        if name not in problem.law.names:
+            known = ", ".join(problem.law.names)
+            raise Refused(f"law {problem.law.name} has no parameter {name!r}; it has {known}")
+    lacking = [name for name in problem.searched if near and name not in near]
+    if lacking:
+        raise Refused(f"`near` lacks {', '.join(lacking)}")
 
 
-def _trade_off(problem: Problem, best: Solution) -> str | None:
-    """Why the parameters are not identified by these points, or None."""
-    jacobian = problem.jacobian(best.params, problem.free)
-    size = np.linalg.norm(jacobian, axis=0)
-    reach = size * [max(1.0, abs(best.params[name])) for name in problem.free]
-    if not np.all(np.isfinite(size)) or np.any(reach <= ROUNDING * np.linalg.norm(problem.y)):
-        return "not identified: a parameter has no influence on these points"
-    condition = float(np.linalg.cond(jacobian / size))
-    if condition > ILL_CONDITIONED:
-        return (
-            f"not identified: parameters trade off against each other (condition {condition:.1g})"
+# The fit ------------------------------------------------------------------------------------
+
+
+def _estimate(
+    problem: Problem,
+    near: Mapping[str, float] | None,
+    starts: Mapping[str, Sequence[float]] | None,
+    interval: Method,
+    draws: int,
+    units: list[Any],
+    level: float,
+) -> tuple[
+    Solution,
+    Identified,
+    dict[str, Interval],
+    list[dict[str, float]],
+    list[dict[str, float]],
+    list[str],
+]:
+    """(solution, its status, intervals, bootstrap draws, parameters by unit, notes)."""
+    best = solve(problem, near, starts)
+    if not np.isfinite(best.objective):
+        raise Refused(f"law {problem.law.name}: no start ends at a finite objective on these rows")
+    for _ in range(MAX_IMPROVEMENTS):
+        status = identify(problem, best.params)
+        intervals, resampled, each, notes, better = _intervals(
+            problem, best, status, interval, draws, units, level
         )
-    return None
+        if better is None:
+            break
+        again = solve(problem, better)
+        best = dataclasses.replace(again, starts=best.starts + 1, agree=1)
+    return best, status, intervals, resampled, each, notes
 
 
 def _intervals(
     problem: Problem,
     best: Solution,
-    units: list[Any],
+    status: Identified,
+    interval: Method,
     draws: int,
-    profile: bool,
+    units: list[Any],
     level: float,
-) -> tuple[dict[str, Interval], list[dict[str, float]], list[str]]:
-    if draws > 0:
-        different = len(set(units))
-        if different < MIN_BOOTSTRAP_UNITS:
-            reason = f"{different} units: too few to resample (at least {MIN_BOOTSTRAP_UNITS})"
-            return _no_intervals(problem, reason), [], [reason]
+) -> tuple[
+    dict[str, Interval],
+    list[dict[str, float]],
+    list[dict[str, float]],
+    list[str],
+    dict[str, float] | None,
+]:
+    """(intervals, bootstrap draws, parameters by unit, notes, a better solution if any)."""
+
+    def none(reason: str, say: bool = True) -> Any:
+        gone = {name: Interval(None, None, "none", reason) for name in problem.free}
+        return gone, [], [], [f"no intervals: {reason}"] if say else [], None
+
+    if interval == "none":
+        return none("not asked for", say=False)
+    if status.unidentified:  # ends that a search along a flat valley would find mean nothing
+        return none("not identified", say=False)
+    different_units = len(set(units))
+    if interval == "bootstrap" and different_units >= MIN_BOOTSTRAP_UNITS:
         found = bootstrap(problem, best, units, draws)
-        each = {name: percentile_interval(found, name, level) for name in problem.free}
-        return each, found, []
-    if not profile:
-        return _no_intervals(problem, "not asked for"), [], []
-    if problem.objective == "squares":
-        each = {name: profile_interval(problem, best, name, level) for name in problem.free}
-        return each, [], []
-    reason = "no intervals: resample (--bootstrap) for this objective"
-    return _no_intervals(problem, reason), [], [reason]
+        intervals = {name: percentile_interval(found, name, level) for name in problem.free}
+        lost = draws - len(found)
+        notes = [f"{lost} of {draws} resamplings have no fit and are left out"] if lost else []
+        return intervals, found, [], notes, None
+    if interval in ("bootstrap", "units"):
+        return _over_units(problem, best, units, level, none)
+    if problem.objective.kinked:
+        return none(f"objective {problem.objective.name} has no curvature: resample")
+    if status.covariance is None:
+        return none(
+            "as many parameters as points"
+            if len(problem.y) <= len(problem.free)
+            else "no residual within Huber's delta: resample"
+        )
+    if interval == "covariance":
+        return covariance_intervals(problem, best, status.covariance, level), [], [], [], None
+    found_intervals, better = profile_intervals(problem, best, level, status.covariance)
+    return found_intervals, [], [], [], better
 
 
-def _no_intervals(problem: Problem, reason: str) -> dict[str, Interval]:
-    return {name: Interval(None, None, "none", reason) for name in problem.free}
+def _over_units(problem: Problem, best: Solution, units: list[Any], level: float, none: Any) -> Any:
+    """t intervals over units, each fitted alone: what few units allow."""
+    kinds = list(dict.fromkeys(units))
+    each = []
+    for kind in kinds:
+        rows = np.flatnonzero([unit == kind for unit in units])
+        part = dataclasses.replace(problem, x=take(problem.x, rows), y=problem.y[rows])
+        if different(part.x) < len(problem.free):
+            return none(f"{len(kinds)} units: too few to resample, and too small to fit alone")
+        each.append(solve(part, near=best.params).params)
+    if len(kinds) < 2:
+        return none("one unit: its noise cannot be measured")
+    intervals = unit_intervals(each, best.params, level)
+    note = f"{len(kinds)} units are too few to resample: t intervals over their own fits"
+    return {name: intervals[name] for name in problem.free}, [], each, [note], None
+
+
+def _agreement(best: Solution) -> list[str]:
+    if best.starts > 1 and few_agree(best.agree, best.starts):
+        return [f"only {best.agree} of {best.starts} starts agree: there may be a better fit"]
+    return []
 
 
 def _with_held_out(result: Fit, x: dict[str, Any], y: Any) -> Fit:
     if len(y) == 0:
         return result
-    predicted, low, high = result.band(x, new=True)
+    predicted, low, high = result.band(x, "new")
     rows = tuple(
         HeldOut(
-            {name: float(values[k]) for name, values in x.items()},
+            row(x, k),
             float(y[k]),
             float(predicted[k]),
             float(low[k]) if np.isfinite(low[k]) else None,

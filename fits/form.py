@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-Objective = Literal["squares", "huber-log"]
 Values = Mapping[str, Any]  # parameter or variable name -> number or array
+RATES = "rates"  # the variable that holds learning-rate curves (`fits.rates.Rates`)
+GROUP = "group"  # the variable that holds the group's number, of a law that groups share
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Law:
     linearly, without offset: least squares eliminates them. `objective` is what is minimised
     unless asked otherwise (`fits.objective`). A law with `rates` reads whole learning-rate curves:
     its `x["rates"]` is a `fits.rates.Rates` of n places on them. `published` are coefficients as
-    printed, by citation.
+    printed, by citation. `per`, `groups`: of a law that groups share (`fits.shared`), the column
+    that tells them apart and its values.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Law:
     objective: str = "squares"
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     rates: bool = False
+    per: str = ""
+    groups: tuple[Any, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fits.errors import Refused
 from fits.form import Variable
-from fits.result import Interval
+from fits.interval import Interval
 from fits.table import column_values, require_column
 from fits.uncertainty import t_quantile
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from fits.errors import Refused
 from fits.files import write_whole
+from fits.interval import Interval
 from fits.plots import Figure
-from fits.result import Fit, Interval
+from fits.result import Fit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,44 +1,35 @@
-"""A fit as a value: parameters with intervals, the data they came from, predictions, JSON."""
+"""A fit as a value: parameters with intervals, the data they came from, predictions."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from fits.errors import Refused
-from fits.files import write_whole
-from fits.form import Law, Objective
-from fits.laws import law as law_named
-from fits.solve import Problem
+from fits.form import Law
+from fits.identify import Identified, identify
+from fits.interval import Interval
+from fits.objective import objective as objective_named
+from fits.problem import Problem
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+    from fits.plots import Figure
+
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval; None on a side means that the data do not bound it there."""
-
-    low: float | None
-    high: float | None
-    method: str
-    note: str = ""
+Band = Literal["new", "curve"]
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """A row that was predicted, not fitted; the interval is for a new observation."""
 
-    variables: dict[str, float]
+    variables: dict[str, Any]
     observed: float
     predicted: float
     low: float | None
@@ -59,20 +50,22 @@ class Fit:
 
     `intervals` are at `level`; `draws` are parameter sets of bootstrap refits, `unit_params` those
     of the independent units (seeds) fitted one by one, if any. `notes` says what a reader must know
-    (pinned at a bound, not identified, rows left out). `group` holds the values of the column that
-    the table was divided by.
+    (at a bound, not identified, taken from another column), `exclusions` which rows were left out.
+    `group` holds the values of the column that the table was divided by.
     """
 
-    law_name: str
+    law: Law
     params: dict[str, float]
     intervals: dict[str, Interval]
-    objective: Objective
+    objective: str
     objective_value: float
     starts: int
     agree: int
-    x: dict[str, Floats]
+    x: dict[str, Any]
     y: Floats
     pinned: dict[str, float] = field(default_factory=dict)
+    bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    tied: dict[str, str] = field(default_factory=dict)
     group: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     level: float = 0.95
@@ -80,15 +73,38 @@ class Fit:
     draws: tuple[dict[str, float], ...] = ()
     unit_params: tuple[dict[str, float], ...] = ()
     notes: tuple[str, ...] = ()
+    exclusions: tuple[str, ...] = ()
 
     @property
-    def law(self) -> Law:
-        return law_named(self.law_name)
+    def law_name(self) -> str:
+        return self.law.name
 
-    @property
+    @cached_property
     def problem(self) -> Problem:
         """The law on the fitted data."""
-        return Problem(self.law, self.x, self.y, self.objective, self.pinned)
+        objective = objective_named(self.objective)
+        return Problem(self.law, self.x, self.y, objective, self.pinned, self.bounds, self.tied)
+
+    @cached_property
+    def identified(self) -> Identified:
+        """What the curvature at the optimum says: covariance, bounds, pairs that trade off."""
+        return identify(self.problem, self.params)
+
+    @property
+    def status(self) -> str:
+        """`sound`, `trade-off`, `at bound`, `few starts agree` or `not identified`, worst first."""
+        if self.identified.unidentified:
+            return "not identified"
+        if self.starts > 1 and few_agree(self.agree, self.starts):
+            return "few starts agree"
+        if self.identified.at_bound:
+            return "at bound"
+        return "trade-off" if self.identified.pairs else "sound"
+
+    @property
+    def degenerate(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of parameters of which the data know a combination far better than each."""
+        return self.identified.pairs
 
     @property
     def points(self) -> int:
@@ -114,6 +130,7 @@ class Fit:
         """The interval of one parameter. Raises Refused."""
         if name in self.pinned:
             raise Refused(f"{name} is pinned: it has no interval")
+        name = self.tied.get(name, name)
         if name not in self.intervals:
             raise Refused(f"{self.law_name} has no parameter {name!r}: {', '.join(self.params)}")
         return self.intervals[name]
@@ -121,255 +138,83 @@ class Fit:
     def predict(
         self,
         table: "pd.DataFrame | Mapping[str, Any]",
-        new: bool = True,
+        band: Band = "new",
         columns: Mapping[str, str] | None = None,
+        rates: Any = None,
     ) -> "pd.DataFrame":
-        """Predictions with intervals: columns `predicted`, `low`, `high` (NaN where unbounded).
+        """Predictions with intervals: columns `predicted`, `low`, `high` (infinite if unbounded).
 
-        `new`: for a new observation (scatter included); else for the curve itself.
+        band: for a `new` observation (scatter included) or for the `curve` itself. rates: curves of
+        learning rates, for laws that read them (`fits.fit`). Raises Refused.
         """
         import pandas as pd
 
-        from fits.table import column_values, resolve_columns
+        from fits.table import resolve_columns
+        from fits.variables import read_variables
 
+        if band not in ("new", "curve"):
+            raise Refused(f"unknown band {band!r}; allowed: new, curve")
         frame = pd.DataFrame(table)
         chosen, _ = resolve_columns(self.law, frame, columns, response=False)
-        x = {one.name: column_values(one, frame, chosen[one.name]) for one in self.law.variables}
-        predicted, low, high = self.band(x, new)
+        x, _ = read_variables(self.law, frame, chosen, rates)
+        predicted, low, high = self.band(x, band)
         return pd.DataFrame({"predicted": predicted, "low": low, "high": high}, index=frame.index)
 
-    def band(self, x: Mapping[str, Floats], new: bool) -> tuple[Floats, Floats, Floats]:
+    def band(self, x: Mapping[str, Any], band: Band) -> tuple[Floats, Floats, Floats]:
         """(predicted, low, high) at variables `x`, [n] each."""
-        count = len(next(iter(x.values())))
-        there = Problem(self.law, x, np.zeros(count), self.objective, self.pinned)
-        predicted = np.asarray(there.predict(self.params), np.float64)
-        if self.unit_params:
-            return predicted, *self._unit_band(there, predicted, new)
-        if self.draws:
-            return predicted, *self._drawn_band(there, predicted, new)
-        if self.spare < 1 or self.objective != "squares":
-            return predicted, np.full(count, -np.inf), np.full(count, np.inf)
-        free = self.problem.free
-        at_data = self.problem.jacobian(self.params, free)
-        at_x = there.jacobian(self.params, free)
-        size = np.linalg.norm(at_data, axis=0)
-        size = np.where(size > 0, size, 1.0)
-        inverse = np.linalg.pinv(at_data / size)
-        spread = np.sum(((at_x / size) @ inverse) ** 2, axis=1) + (1.0 if new else 0.0)
-        scatter = math.sqrt(self.objective_value / self.spare)
-        quantile = float(stats.t.ppf(0.5 + self.level / 2, self.spare))
-        half = quantile * scatter * np.sqrt(spread)
-        return predicted, predicted - half, predicted + half
+        from fits.bands import band_of
 
-    def _unit_band(self, there: Problem, predicted: Floats, new: bool) -> tuple[Floats, Floats]:
-        """t band of the mean over units, around the fit of the mean; `new`: of one more unit."""
-        each = np.array([there.predict(params) for params in self.unit_params])
-        units = len(each)
-        quantile = float(stats.t.ppf(0.5 + self.level / 2, units - 1))
-        half = quantile * each.std(axis=0, ddof=1) * math.sqrt(1 / units + (1 if new else 0))
-        return predicted - half, predicted + half
-
-    def _drawn_band(self, there: Problem, predicted: Floats, new: bool) -> tuple[Floats, Floats]:
-        ensemble = np.array([there.predict(draw) for draw in self.draws])
-        if new:  # each drawn curve carries each residual, relative as the objective measures it
-            residuals = self.problem.residuals(self.params)
-            residuals = np.quantile(residuals, np.linspace(0.01, 0.99, 41))
-            if self.objective == "huber-log":
-                ensemble = (ensemble[:, None] * np.exp(residuals)[None, :, None]).reshape(
-                    -1, len(predicted)
-                )
-            else:
-                ensemble = (ensemble[:, None] + residuals[None, :, None]).reshape(
-                    -1, len(predicted)
-                )
-        tail = (1 - self.level) / 2
-        low, high = np.quantile(ensemble, [tail, 1 - tail], axis=0)
-        return np.minimum(low, predicted), np.maximum(high, predicted)
-
-    def summary(self) -> str:
-        """What was fitted and how, for people: the checklist of 2502.18969 in short."""
-        law = self.law
-        lines = [
-            f"{self.label()}   {law.formula}",
-            f"  {law.source}",
-            f"  {self.points} points, objective {self.objective} = {self.objective_value:.6g}, "
-            f"residual rms {self.residual_rms:.3g} {law.response.unit}, "
-            f"{self.agree} of {self.starts} starts agree",
-        ]
-        width = max(len(name) for name in self.params)
-        for name, value in self.params.items():
-            if name in self.pinned:
-                lines.append(f"  {name:<{width}}  {value:.6g}  pinned")
-                continue
-            one = self.intervals[name]
-            note = f"  ({one.note})" if one.note else ""
-            lines.append(f"  {name:<{width}}  {value:.6g}  {_range(one)} {one.method}{note}")
-        for row in self.held_out:
-            where = ", ".join(f"{k} {v:.6g}" for k, v in row.variables.items())
-            error = f"{100 * row.relative_error:+.3f} %"
-            bounds = _range(Interval(row.low, row.high, ""))
-            lines.append(
-                f"  held out {where}: observed {row.observed:.5g}, "
-                f"predicted {row.predicted:.5g} {bounds}, {error}"
-            )
-        lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        return band_of(self, x, band == "new")
 
     def label(self) -> str:
         """Law and group, for a headline."""
         group = ", ".join(f"{key} {_short(value)}" for key, value in self.group.items())
         return f"{self.name or self.law_name}" + (f" [{group}]" if group else "")
 
-    # JSON ------------------------------------------------------------------------------------
+    # For people and files --------------------------------------------------------------------
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data; unbounded sides of intervals are null."""
-        return {
-            "name": self.name,
-            "law": self.law_name,
-            "group": {key: _plain(value) for key, value in self.group.items()},
-            "params": {
-                key: {
-                    "value": value,
-                    "low": self.intervals[key].low if key in self.intervals else value,
-                    "high": self.intervals[key].high if key in self.intervals else value,
-                    "method": self.intervals[key].method if key in self.intervals else "pinned",
-                    "note": self.intervals[key].note if key in self.intervals else "",
-                }
-                for key, value in self.params.items()
-            },
-            "level": self.level,
-            "objective": {"name": self.objective, "value": self.objective_value},
-            "starts": self.starts,
-            "agree": self.agree,
-            "points": self.points,
-            "residual_rms": self.residual_rms,
-            "holdout": {
-                "rows": [
-                    {**vars(one), "relative_error": _finite(one.relative_error)}
-                    for one in self.held_out
-                ],
-                "max_relative_error": _finite(self.max_relative_error),
-            },
-            "notes": list(self.notes),
-            "data": {
-                "variables": {key: values.tolist() for key, values in self.x.items()},
-                "response": self.y.tolist(),
-            },
-            "draws": list(self.draws),
-            "unit_params": list(self.unit_params),
-        }
+    def summary(self) -> str:
+        """What was fitted and how, for people: the checklist of 2502.18969."""
+        from fits.summary import summary
+
+        return summary(self)
+
+    def to_latex(self) -> str:
+        """The parameters and their intervals as a LaTeX table."""
+        from fits.summary import latex
+
+        return latex([self])
+
+    def plot(self, variable: str | None = None) -> "Figure":
+        """Points, fit with band, held-out points, and a panel of residuals."""
+        from fits.fit_figure import fit_figure
+
+        return fit_figure(self, variable)
+
+    def to_json(self) -> str:
+        """As JSON text; `Fit.from_json` reads it."""
+        from fits.saved import to_text
+
+        return to_text([self])
 
     @classmethod
-    def from_dict(cls, tree: Mapping[str, Any]) -> "Fit":
-        """A fit as `to_dict` wrote it. Raises Refused."""
-        try:
-            law = law_named(str(tree["law"]))
-            params = _params(law, {k: v["value"] for k, v in tree["params"].items()})
-            objective, level = tree["objective"]["name"], _number(tree["level"])
-            if objective not in get_args(Objective) or not 0 < level < 1:
-                raise Refused(f"not a fit: objective {objective!r} at level {level}")
-            x = {one.name: _column(tree["data"]["variables"][one.name]) for one in law.variables}
-            y = _column(tree["data"]["response"])
-            if any(len(values) != len(y) for values in x.values()):
-                raise Refused("not a fit: its columns of data differ in length")
-            methods = {k: v["method"] for k, v in tree["params"].items()}
-            return cls(
-                law_name=law.name,
-                params=params,
-                intervals={
-                    str(k): Interval(_end(v["low"]), _end(v["high"]), v["method"], v["note"])
-                    for k, v in tree["params"].items()
-                    if v["method"] != "pinned"
-                },
-                objective=objective,
-                objective_value=_number(tree["objective"]["value"]),
-                starts=int(tree["starts"]),
-                agree=int(tree["agree"]),
-                x=x,
-                y=y,
-                pinned={k: params[k] for k, method in methods.items() if method == "pinned"},
-                group=dict(tree["group"]),
-                name=str(tree["name"]),
-                level=level,
-                held_out=tuple(
-                    HeldOut(
-                        {one.name: _number(row["variables"][one.name]) for one in law.variables},
-                        _number(row["observed"]),
-                        _number(row["predicted"]),
-                        _end(row["low"]),
-                        _end(row["high"]),
-                    )
-                    for row in tree["holdout"]["rows"]
-                ),
-                draws=tuple(_params(law, draw) for draw in tree["draws"]),
-                unit_params=tuple(_params(law, one) for one in tree["unit_params"]),
-                notes=tuple(map(str, tree["notes"])),
-            )
-        except Refused:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise Refused(f"not a fit: {type(error).__name__} {error}") from None
+    def from_json(cls, text: str, laws: Sequence[Law] = ()) -> "Fit":
+        """A fit as `to_json` wrote it; `laws` are laws of your own, by name. Raises Refused."""
+        from fits.saved import from_text
+
+        found = from_text(text, laws)
+        if len(found) != 1:
+            raise Refused(f"the text holds {len(found)} fits: read it with fits.load_fits")
+        return found[0]
 
 
-def save_fits(fits: Sequence[Fit], path: str | Path) -> None:
-    """Write fits as JSON. Raises Failed."""
-    tree = {"schema": SCHEMA, "fits": [one.to_dict() for one in fits]}
-    write_whole(Path(path), (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
+FEW_AGREE = 0.1
 
 
-def load_fits(path: str | Path) -> list[Fit]:
-    """Read fits that `save_fits` or a study wrote. Raises Refused."""
-    try:
-        tree = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise Refused(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"{path} is not JSON: {error}") from None
-    if (
-        not isinstance(tree, dict)
-        or tree.get("schema") != SCHEMA
-        or not isinstance(tree.get("fits"), list)
-    ):
-        raise Refused(f"{path} holds no fits of schema {SCHEMA}")
-    return [Fit.from_dict(one) for one in tree["fits"]]
-
-
-def _number(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} is not a finite number")
-    return number
-
-
-def _end(value: Any) -> float | None:
-    return None if value is None else _number(value)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _column(values: Any) -> Floats:
-    return np.array([_number(one) for one in values], np.float64)
-
-
-def _params(law: Law, values: Mapping[str, Any]) -> dict[str, float]:
-    params = {str(name): _number(value) for name, value in values.items()}
-    if set(params) != set(law.names):
-        raise Refused(f"not a fit: law {law.name} has the parameters {', '.join(law.names)}")
-    return params
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+def few_agree(agree: int, starts: int) -> bool:
+    """Whether so few starts ended at the best value that there may be a better one."""
+    return agree <= max(1, FEW_AGREE * starts)
 
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _range(one: Interval) -> str:
-    low = "-inf" if one.low is None else f"{one.low:.4g}"
-    high = "inf" if one.high is None else f"{one.high:.4g}"
-    return f"[{low}, {high}]"

@@ -1,33 +1,39 @@
-"""Finds the parameters of a law: many starts, exact gradients, nothing believed on its word.
+"""Finds the parameters of a law: many starts at once, exact gradients, nothing believed.
 
-Squared residuals: parameters that enter linearly are eliminated (variable projection, Golub &
-Pereyra 1973), the search runs over the others alone. Huber on the logarithm: all parameters at
-once, coefficients by their logarithm, started where variable projection ends. Objectives are sums,
-scaled to about one before scipy sees them: a mean of small losses stops L-BFGS early (with SciPy's
-defaults 27 % above the optimum on Epoch's 240 points), and its `success` is not asked.
+S fits of one law run side by side, a lane each: the starts of one fit, the resamplings of a
+bootstrap, the values of a profile. Each lane is a Levenberg-Marquardt search of its own, with the
+weights of iteratively reweighted least squares for robust losses; lanes that have ended leave.
+
+Squared residuals: parameters that enter linearly are eliminated (`fits.projection`), and the search
+runs over the others alone. Other objectives: all parameters at once, scales by their logarithm,
+linear ones started at their least squares. No optimiser's `success` is asked: what counts is how
+many starts end at the best value.
 """
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
 
-from fits.form import Law, Objective
+from fits.dual import Dual, value_of
+from fits.kinked import ROUNDINGS, exact_optimum
+from fits.lanes import Lanes, Params, bounds, inside, outside
+from fits.march import march
+from fits.problem import Floats, Problem
+from fits.projection import eliminated, linear_start
 
-Floats = NDArray[np.float64]
-
-HUBER_DELTA = 1e-3
 AGREE = 1e-6  # relative to the best objective, a start that ends this near agrees with it
+KINKED_AGREE = 1e-3  # for losses whose kink was rounded
 EXACT = 1e-10  # relative residual of a start that found noise-free numbers again: it agrees too
-PRECISION = 1e-13  # relative decrease of the objective below which a step has stalled
-MAX_FULL_STARTS = 16  # of the ends of variable projection, for objectives it does not settle
-MAX_STEPS = 100  # of variable projection; a regular law needs ten, a flat valley all of them
-_COMPLEX_STEP = 1e-30
-_TINY = 1e-300
+PRECISION = 1e-10  # relative decrease of the objective below which a step has stalled
+MAX_STEPS = 200
+POLISH_STEPS = 3000  # for the best lane: reweighting converges linearly
+ROUNDED_STEPS = 60
+LANE_POINTS = 200_000  # values of one array that fit into a core's cache
 
 
 @dataclass(frozen=True)
@@ -40,199 +46,171 @@ class Solution:
     agree: int
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A law on data. `pinned` parameters keep their value. `x` maps variable to values [n]."""
-
-    law: Law
-    x: Mapping[str, Floats]
-    y: Floats
-    objective: Objective
-    pinned: Mapping[str, float]
-
-    @property
-    def free(self) -> tuple[str, ...]:
-        """Names of the parameters that are fitted."""
-        return tuple(name for name in self.law.names if name not in self.pinned)
-
-    @property
-    def linear(self) -> tuple[str, ...]:
-        """Free parameters that are eliminated."""
-        return tuple(name for name in self.free if name in self.law.linear)
-
-    @property
-    def searched(self) -> tuple[str, ...]:
-        """Free parameters that are not."""
-        return tuple(name for name in self.free if name not in self.law.linear)
-
-    def predict(self, params: Mapping[str, Any]) -> Any:
-        """The law at these parameters, [n]."""
-        return self.law.predict(params, self.x) + np.zeros(len(self.y))
-
-    def residuals(self, params: Mapping[str, float]) -> Floats:
-        """Observed less predicted, [n]; of the logarithm for huber-log."""
-        predicted = self.predict(params)
-        if self.objective == "huber-log":
-            return np.asarray(np.log(self.y) - np.log(np.maximum(predicted, _TINY)))
-        return np.asarray(self.y - predicted)
-
-    def value(self, params: Mapping[str, float]) -> float:
-        """The objective, a sum over points."""
-        r = self.residuals(params)
-        if self.objective == "squares":
-            return float(r @ r)
-        small = np.abs(r) <= HUBER_DELTA
-        loss = np.where(small, 0.5 * r**2, HUBER_DELTA * (np.abs(r) - 0.5 * HUBER_DELTA))
-        return float(loss.sum())
-
-    def jacobian(self, params: Mapping[str, float], names: tuple[str, ...]) -> Floats:
-        """Derivatives of the prediction, [n, len(names)], by complex step."""
-        columns = []
-        for name in names:
-            step = _COMPLEX_STEP * max(1.0, abs(params[name]))
-            moved: dict[str, complex] = {**params, name: params[name] + 1j * step}
-            columns.append(np.imag(self.predict(moved)) / step)
-        return np.array(columns, np.float64).reshape(len(names), len(self.y)).T
-
-    def slope(self, params: Mapping[str, float], names: tuple[str, ...]) -> Floats:
-        """Gradient of the objective, [len(names)]."""
-        r = self.residuals(params)
-        down = self.jacobian(params, names)
-        if self.objective == "squares":
-            return np.asarray(-2 * (down.T @ r))
-        weight = np.clip(r, -HUBER_DELTA, HUBER_DELTA) / np.maximum(self.predict(params), _TINY)
-        return np.asarray(-(down.T @ weight))
-
-
 def solve(
-    problem: Problem, near: Mapping[str, float] | None = None, precision: float = PRECISION
+    problem: Problem,
+    near: Mapping[str, float] | None = None,
+    starts: Mapping[str, Sequence[float]] | None = None,
 ) -> Solution:
-    """The best parameters from all starts of the law, or from `near` alone."""
-    if problem.objective == "squares":
-        return _best(problem, _project_all(problem, near, precision))
-    if near is not None:
-        return _best(problem, [_descend(problem, near)])
-    ahead = sorted(_project_all(problem, None, precision), key=problem.value)[:MAX_FULL_STARTS]
-    return _best(problem, [_descend(problem, start) for start in ahead])
+    """The best parameters from all starts of the law, or from `near` alone.
 
-
-def _best(problem: Problem, ends: list[dict[str, float]]) -> Solution:
-    values = np.array([problem.value(end) for end in ends])
-    values = np.where(np.isfinite(values), values, np.inf)
-    best = int(values.argmin())
-    size = problem.y @ problem.y if problem.objective == "squares" else len(problem.y)
-    agree = int(np.sum(values <= values[best] * (1 + AGREE) + EXACT**2 * size))
-    return Solution(ends[best], float(values[best]), len(ends), agree)
-
-
-# Variable projection ------------------------------------------------------------------------
-
-
-def _project_all(
-    problem: Problem, near: Mapping[str, float] | None, precision: float
-) -> list[dict[str, float]]:
-    """Where variable projection of the squared residuals ends, from every start."""
-    squares = Problem(problem.law, problem.x, problem.y, "squares", problem.pinned)
-    if near is not None:
-        starts = [tuple(near[name] for name in squares.searched)]
+    `starts` replaces the law's values of some parameters, linear ones too; every combination is
+    tried. `near` may lack linear ones.
+    """
+    tried = _starts(problem, starts)
+    if near:
+        tried = {name: np.array([near[name]]) for name in problem.free if name in near}
+    count = len(next(iter(tried.values()))) if tried else 1
+    one = Lanes(problem.y[None])
+    ends, values = solve_lanes(problem, tried, one, count)
+    best = {name: end[[values.argmin()]] for name, end in ends.items()}
+    if problem.objective.kinked:
+        params, value = exact_optimum(problem, {name: float(end[0]) for name, end in best.items()})
+        enough = value * (1 + KINKED_AGREE)
     else:
-        grids = [problem.law.parameter(name).starts for name in squares.searched]
-        starts = list(itertools.product(*grids))
-    return [_project(squares, np.array(start, np.float64), precision) for start in starts]
+        polished, polished_values = solve_lanes(problem, best, one, 1, POLISH_STEPS, 1e-15)
+        params = {name: float(end[0]) for name, end in polished.items()}
+        value = float(polished_values[0])
+        enough = value * (1 + AGREE)
+    size = problem.y @ problem.y if problem.objective.loss == "squares" else len(problem.y)
+    agree = int(np.sum(values <= enough + EXACT**2 * size))
+    return Solution(params, value, count, max(1, agree))
 
 
-def _with_linear(problem: Problem, searched: Floats) -> tuple[dict[str, float], Floats]:
-    """All parameters, the linear ones by (bounded) least squares; and their columns, [n, k]."""
-    params = dict(zip(problem.searched, map(float, searched), strict=True)) | dict(problem.pinned)
-    names = problem.linear
-    if not names:
-        return params, np.zeros((len(problem.y), 0))
-    zero = dict.fromkeys(names, 0.0)
-    fixed = problem.predict({**params, **zero})
-    columns = np.stack(
-        [problem.predict({**params, **zero, name: 1.0}) - fixed for name in names], axis=1
+def solve_lanes(
+    problem: Problem,
+    near: Mapping[str, Floats],
+    lanes: Lanes,
+    count: int,
+    steps: int = MAX_STEPS,
+    precision: float = PRECISION,
+) -> tuple[Params, Floats]:
+    """`count` fits side by side: (all parameters, [S] each; objectives, [S], inf where none).
+
+    `near` holds the starts [S] of the free parameters; linear ones may be left out. A lane's result
+    depends on neither its neighbours nor their order.
+    """
+    size = max(1, LANE_POINTS // max(1, len(problem.y)))
+
+    def part(first: int) -> tuple[Params, Floats]:
+        rows = np.arange(first, min(first + size, count))
+        some = {name: values[rows] for name, values in near.items() if name in problem.free}
+        with np.errstate(all="ignore"):  # a lane that strays has no finite objective
+            return _solve_some(problem, some, lanes.take(rows), len(rows), steps, precision)
+
+    begins = range(0, count, size)
+    if len(begins) == 1:
+        parts = [part(0)]
+    else:  # NumPy's loops leave the interpreter free for the other cores
+        with ThreadPoolExecutor() as pool:
+            parts = list(pool.map(part, begins))
+    params = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
+    return params, np.concatenate([part[1] for part in parts])
+
+
+def _starts(problem: Problem, given: Mapping[str, Sequence[float]] | None) -> Params:
+    """Every combination of the starts of the searched parameters and of those given."""
+    given = given or {}
+    grids = {}
+    for name in problem.free:
+        if name in given:
+            grids[name] = given[name]
+        elif name not in problem.law.linear:
+            grids[name] = problem.law.parameter(name).starts
+    every = np.array(list(itertools.product(*grids.values())), np.float64)
+    return {name: every[:, k] for k, name in enumerate(grids)}
+
+
+def _solve_some(
+    problem: Problem, near: Params, lanes: Lanes, count: int, steps: int, precision: float
+) -> tuple[Params, Floats]:
+    squares = problem.objective.loss == "squares" and not problem.objective.log
+    linear = tuple(n for n in problem.linear if squares and n not in lanes.pinned)
+    names = tuple(n for n in problem.free if n not in linear and n not in lanes.pinned)
+    if any(name not in near for name in names):
+        near = {**near, **linear_start(problem, near, lanes, count)}
+    at = np.zeros((count, 0))
+    if names:
+        at = inside(problem, names, np.stack([near[name] for name in names], 1))
+    low, high = bounds(problem, names)
+
+    def evaluate(u: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
+        return _evaluate(problem, names, linear, u, lanes.take(rows))
+
+    if problem.objective.kinked:
+        at, values = _rounded(problem, names, at, lanes)
+    else:
+        at, values = march(evaluate, at, low, high, steps, precision)
+    free = {name: outside(problem, name, at[:, k]) for k, name in enumerate(names)}
+    if linear:
+        free |= eliminated(problem, names, linear, at, lanes)[0]
+    complete = problem.complete({**lanes.pinned, **free})
+    return {
+        name: np.broadcast_to(np.asarray(value, np.float64), (count,))
+        for name, value in complete.items()
+    }, values
+
+
+def _rounded(
+    problem: Problem, names: tuple[str, ...], at: Floats, lanes: Lanes
+) -> tuple[Floats, Floats]:
+    """Lanes of a loss with a kink, which is rounded ever less: near the optimum, not on it."""
+    low, high = bounds(problem, names)
+    values, _, _ = _evaluate(problem, names, (), at, lanes)
+    points = len(problem.y) if lanes.weights is None else float(lanes.weights.sum(1).max())
+    for part in ROUNDINGS:
+        typical = float(np.min(values)) / points if np.isfinite(values).any() else 1.0
+        near = replace(problem.objective, smooth=max(part * typical, 1e-300))
+        smooth = replace(problem, objective=near)
+
+        def evaluate(
+            u: Floats, rows: NDArray[np.intp], smooth: Problem = smooth
+        ) -> tuple[Floats, Floats, Floats]:
+            return _evaluate(smooth, names, (), u, lanes.take(rows))
+
+        at, _ = march(evaluate, at, low, high, ROUNDED_STEPS, 1e-7)
+        values, _, _ = _evaluate(problem, names, (), at, lanes)
+    return at, values
+
+
+def _evaluate(
+    problem: Problem, names: tuple[str, ...], linear: tuple[str, ...], u: Floats, lanes: Lanes
+) -> tuple[Floats, Floats, Floats]:
+    """(objective [S], downhill slope [S, p], Gauss-Newton curvature [S, p, p]) at coordinates u."""
+    points = len(problem.y)
+    free: dict[str, Any] = {}
+    for k, name in enumerate(names):
+        value = outside(problem, name, u[:, k : k + 1])
+        free[name] = Dual(value, {name: value if problem.by_log(name) else 1.0})
+    held = {name: values[:, None] for name, values in lanes.pinned.items()}
+    basis = None
+    if linear:
+        found, basis = eliminated(problem, names, linear, u, lanes)
+        free |= {name: values[:, None] for name, values in found.items()}
+    predicted = problem.law.predict(problem.complete({**held, **free}), problem.x)
+    shape = (len(u), points)
+    at = np.broadcast_to(np.asarray(value_of(predicted), np.float64), shape)
+    r = problem.objective.residuals(lanes.y, at)
+    losses = problem.objective.losses(r)
+    pull, weight = problem.objective.pulls(r)
+    if lanes.weights is not None:
+        losses, pull = losses * lanes.weights, pull * lanes.weights
+        weight = weight * lanes.weights
+    value = losses.sum(1)
+    slopes = predicted.slopes if isinstance(predicted, Dual) else {}
+    down = (
+        np.stack([np.broadcast_to(np.asarray(slopes.get(n, 0.0)), shape) for n in names], 1)
+        if names
+        else np.zeros((len(u), 0, points))
     )
-    size = np.sqrt(np.sum(columns**2, axis=0))
-    columns = columns / np.where(size > 0, size, 1.0)
-    low = np.array([problem.law.parameter(name).low for name in names])
-    if np.all(np.isinf(low)):
-        found = np.linalg.lstsq(columns, problem.y - fixed, rcond=None)[0]
-    else:
-        bounds = (np.where(np.isinf(low), -np.inf, low * size), np.inf)
-        found = optimize.lsq_linear(columns, problem.y - fixed, bounds, method="bvls").x
-        columns = columns[:, found > 0]  # the others do not move with the exponents
-    values = found / np.where(size > 0, size, 1.0)
-    return params | dict(zip(names, map(float, values), strict=True)), columns
-
-
-def _project(problem: Problem, start: Floats, precision: float) -> dict[str, float]:
-    """Levenberg-Marquardt on the projected residuals, with Kaufman's Jacobian (1975)."""
-    names = problem.searched
-    low = np.array([problem.law.parameter(n).low for n in names])
-    high = np.array([problem.law.parameter(n).high for n in names])
-    at = np.clip(start, low, high)
-    params, columns = _with_linear(problem, at)
-    value = problem.value(params)
-    damping, stalled = 1e-3, 0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(MAX_STEPS if names else 0):
-            if stalled >= 3 or damping > 1e10:
-                break
-            basis, _ = np.linalg.qr(columns)
-            slope = -problem.jacobian(params, names)
-            slope = slope - basis @ (basis.T @ slope)  # less what the linear ones make good
-            normal = slope.T @ slope
-            lift = damping * np.diag(np.diag(normal)) + _TINY * np.eye(len(names))
-            down = slope.T @ problem.residuals(params)
-            step = np.linalg.lstsq(normal + lift, -down, rcond=None)[0]
-            trial = np.clip(at + step, low, high)
-            trial_params, trial_columns = _with_linear(problem, trial)
-            trial_value = problem.value(trial_params)
-            if trial_value <= value:
-                stalled = stalled + 1 if value - trial_value <= precision * value else 0
-                at, params, columns, value = trial, trial_params, trial_columns, trial_value
-                damping = max(1e-12, damping / 10)
-            else:
-                damping *= 4
-    return params
-
-
-# All parameters at once ---------------------------------------------------------------------
-
-
-def _descend(problem: Problem, start: Mapping[str, float]) -> dict[str, float]:
-    """L-BFGS over all free parameters; positive coefficients by their logarithm."""
-    names = problem.free
-    by_log = np.array([problem.law.parameter(n).low == 0.0 for n in names])
-
-    def outside(u: Floats) -> dict[str, float]:
-        values = np.where(by_log, np.exp(np.minimum(u, 600.0)), u)
-        return dict(zip(names, map(float, values), strict=True)) | dict(problem.pinned)
-
-    def value_and_slope(u: Floats) -> tuple[float, Floats]:
-        params = outside(u)
-        inner = np.array([params[n] if log else 1.0 for n, log in zip(names, by_log, strict=True)])
-        return problem.value(params) / scale, problem.slope(params, names) * inner / scale
-
-    at = np.array([start[n] for n in names], np.float64)
-    at = np.where(by_log, np.log(np.maximum(at, 1e-12)), at)
-    bounds = [
-        (None, None) if log else (problem.law.parameter(n).low, problem.law.parameter(n).high)
-        for n, log in zip(names, by_log, strict=True)
-    ]
-    scale = 1.0
-    for _ in range(8):
-        scale = max(problem.value(outside(at)), _TINY)
-        found = optimize.minimize(
-            value_and_slope,
-            at,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"maxiter": 2000, "maxfun": 4000, "maxcor": 20, "ftol": 1e-15, "gtol": 1e-10},
+    if problem.objective.log:
+        down = down / at[:, None]
+    if basis is not None:  # less what the eliminated ones make good (Kaufman 1975)
+        root = 1.0 if lanes.weights is None else np.sqrt(lanes.weights)[:, None]
+        scaled = down * root
+        down = (scaled - (scaled @ basis) @ basis.transpose(0, 2, 1)) / np.where(
+            root > 0, root, 1.0
         )
-        done = found.fun > 1 - 1e-10
-        at = found.x
-        if done:
-            break
-    return outside(at)
+    slope = (down @ pull[:, :, None])[:, :, 0]
+    curve = (down * weight[:, None]) @ down.transpose(0, 2, 1)
+    value = np.where(np.isfinite(value), value, np.inf)
+    return value, np.nan_to_num(slope), np.nan_to_num(curve)

@@ -118,14 +118,17 @@ def resolve_columns(
     """
     given = dict(columns or {})
     wanted = [*law.variables, *([law.response] if response else [])]
+    known = [one.name for one in wanted] + (["curve"] if law.rates else [])
     for name in given:
-        if name not in {one.name for one in wanted}:
-            known = ", ".join(one.name for one in wanted)
-            raise Refused(f"law {law.name} has no variable {name!r}; it has {known}")
-    chosen: dict[str, str] = {}
+        if name not in known and name != law.response.name:
+            raise Refused(f"law {law.name} has no variable {name!r}; it has {', '.join(known)}")
+    chosen = {"curve": given["curve"]} if "curve" in given and law.rates else {}
     notes: list[str] = []
     for one in wanted:
         column = given.get(one.name, one.name)
+        if law.rates and one.name == "lr":  # may come as curves instead
+            chosen[one.name] = column
+            continue
         if column not in frame.columns and one is law.response and one.name not in given:
             alike = [str(c) for c in frame.columns if re.match(r"loss_\w+_nats\Z", str(c))]
             if one.name == "loss_nats" and len(alike) == 1:

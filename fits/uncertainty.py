@@ -1,4 +1,4 @@
-"""How far a number can be trusted: profile, resampling by independent unit, t over units."""
+"""How far a number can be trusted: profile, covariance, resampling by unit, t over units."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from fits.result import Interval
-from fits.solve import Problem, Solution, solve
+from fits.identify import coordinates
+from fits.interval import Interval
+from fits.lanes import Lanes, outside
+from fits.problem import Floats, Problem
+from fits.solve import Solution, solve_lanes
 
-Floats = NDArray[np.float64]
 MIN_BOOTSTRAP_UNITS = 6  # a percentile interval of three units covers 74 %, not 95 (tried)
-_EXPAND = 20  # doublings of the distance (5 % of the value at first) before a side is called open
-_PROFILED = (
-    1e-6  # relative precision of a profiled objective; the limit lies far more above the best
-)
-_HALVINGS = 12  # of the last doubling: an interval's end to a few 1e-4 of its distance
 
 
 def t_quantile(level: float, spare: int) -> float:
@@ -34,68 +31,21 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     return Interval(mean - half, mean + half, f"t over {units} units")
 
 
-# Profile ------------------------------------------------------------------------------------
+# Covariance ---------------------------------------------------------------------------------
 
 
-def profile_interval(problem: Problem, best: Solution, name: str, level: float) -> Interval:
-    """Values of one parameter that the data do not reject, all others refitted at each.
-
-    For squared residuals: SSE(v) <= SSE (1 + t^2 / df). A side that never rejects is open.
-    """
-    spare = len(problem.y) - len(problem.free)
-    if spare < 1:
-        return Interval(None, None, "profile", "as many parameters as points")
-    limit = best.objective * (1 + t_quantile(level, spare) ** 2 / spare)
-    own = problem.law.parameter(name)
-    ends = [_profile_side(problem, best, name, limit, side) for side in (own.low, own.high)]
-    notes = [word for word, end in zip(("below", "above"), ends, strict=True) if end is None]
-    note = f"not bounded {' and '.join(notes)}" if notes else ""
-    return Interval(ends[0], ends[1], "profile", note)
-
-
-def _profile_side(
-    problem: Problem, best: Solution, name: str, limit: float, bound: float
-) -> float | None:
-    centre = best.params[name]
-    sign = 1.0 if bound > centre else -1.0
-    inside, params = centre, dict(best.params)
-
-    def refit(value: float) -> Solution:
-        pinned = Problem(
-            problem.law, problem.x, problem.y, problem.objective, {**problem.pinned, name: value}
-        )
-        return solve(pinned, {key: params[key] for key in pinned.free}, _PROFILED)
-
-    step = 0.05 * abs(centre) if centre else 0.05
-    for _ in range(_EXPAND):
-        outside = centre + sign * step
-        if (bound - outside) * sign <= 0:
-            outside = bound
-        found = refit(outside)
-        if found.objective > limit:
-            break
-        if outside == bound:
-            return None
-        inside, params, step = outside, dict(found.params), 2 * step
-    else:
-        return None
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (inside + outside)
-        found = refit(middle)
-        if found.objective > limit:
-            outside = middle
-        else:
-            inside, params = middle, dict(found.params)
-    # Another parameter at its bound: the bound made this end, not the data.
-    return None if _at_bound(problem, params, name) else inside
-
-
-def _at_bound(problem: Problem, params: Mapping[str, float], profiled: str) -> bool:
-    for other in problem.searched:
-        own = problem.law.parameter(other)
-        if other != profiled and params[other] in (own.low, own.high):
-            return True
-    return False
+def covariance_intervals(
+    problem: Problem, best: Solution, covariance: Floats, level: float
+) -> dict[str, Interval]:
+    """t intervals from the curvature at the optimum; of scales by their logarithm."""
+    quantile = t_quantile(level, len(problem.y) - len(problem.free))
+    centre = coordinates(problem, best.params)
+    half = quantile * np.sqrt(np.diag(covariance))
+    out = {}
+    for k, name in enumerate(problem.free):
+        low, high = (float(outside(problem, name, centre[k] + s * half[k])) for s in (-1.0, 1.0))
+        out[name] = Interval(low, high, "covariance")
+    return out
 
 
 # Resampling ---------------------------------------------------------------------------------
@@ -104,23 +54,22 @@ def _at_bound(problem: Problem, params: Mapping[str, float], profiled: str) -> b
 def bootstrap(
     problem: Problem, best: Solution, units: Sequence[object], draws: int, seed: int = 0
 ) -> list[dict[str, float]]:
-    """Parameters refitted on `draws` resamplings of whole units (rows with equal `units` value)."""
+    """Parameters refitted on `draws` resamplings of whole units (rows with equal `units` value).
+
+    All refits run side by side, each row weighted by how often its unit was drawn. Refits that end
+    at no finite objective are left out.
+    """
     kinds = list(dict.fromkeys(units))
-    members = {kind: np.flatnonzero([one == kind for one in units]) for kind in kinds}
+    place = {kind: k for k, kind in enumerate(kinds)}
+    of_row = np.array([place[unit] for unit in units])
     random = np.random.default_rng(seed)
-    found: list[dict[str, float]] = []
-    for _ in range(draws):
-        chosen = random.integers(0, len(kinds), len(kinds))
-        rows = np.concatenate([members[kinds[k]] for k in chosen])
-        again = Problem(
-            problem.law,
-            {name: values[rows] for name, values in problem.x.items()},
-            problem.y[rows],
-            problem.objective,
-            problem.pinned,
-        )
-        found.append(solve(again, near=best.params).params)
-    return found
+    chosen = random.integers(0, len(kinds), (draws, len(kinds)))
+    counts = np.stack([np.bincount(one, minlength=len(kinds)) for one in chosen])
+    weights = counts[:, of_row].astype(np.float64)
+    near = {name: np.full(draws, best.params[name]) for name in problem.free}
+    found, values = solve_lanes(problem, near, Lanes(problem.y[None], weights), draws)
+    sound = np.flatnonzero(np.isfinite(values))
+    return [{name: float(found[name][k]) for name in problem.law.names} for k in sound]
 
 
 def percentile_interval(draws: Sequence[Mapping[str, float]], name: str, level: float) -> Interval:

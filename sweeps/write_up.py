@@ -45,6 +45,7 @@ def write_up(answer: Answer, out: Path) -> tuple["Findings", list[Path]]:
     """
     from fits.files import write_whole
     from fits.plots import FORMATS
+    from fits.saved import SCHEMA, to_dict
     from fits.table import write_table
 
     files = [out / "results.parquet", out / "results.csv", out / "fit.json", out / "report.html"]
@@ -52,12 +53,12 @@ def write_up(answer: Answer, out: Path) -> tuple["Findings", list[Path]]:
     write_table(answer.results, files[1])
     findings = answer.findings()
     fit_json = {
-        "schema": 1,
+        "schema": SCHEMA,
         "study": answer.study.name,
         "scale": answer.plan.sweep.scale,
         "headline": findings.headline,
         "readings": findings.readings,
-        "fits": [one.to_dict() for one in findings.fits],
+        "fits": [to_dict(one) for one in findings.fits],
     }
     write_whole(files[2], (json.dumps(fit_json, indent=1, allow_nan=False) + "\n").encode())
     for table in findings.tables:

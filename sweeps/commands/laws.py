@@ -8,7 +8,8 @@ from fits.errors import Refused
 from fits.fitting import fit as fit_one
 from fits.fitting import fit_groups
 from fits.laws import all_laws, law
-from fits.result import Fit, load_fits, save_fits
+from fits.result import Fit
+from fits.saved import load_fits, save_fits, to_dict
 from fits.table import read_table, write_table
 
 
@@ -82,7 +83,7 @@ def fit(told: argparse.Namespace) -> Any:
 
 
 def _as_json(one: Fit) -> dict[str, Any]:
-    value = one.to_dict()
+    value = to_dict(one)
     for key in ("data", "draws", "unit_params", "name"):
         del value[key]
     return value

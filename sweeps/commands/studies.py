@@ -244,8 +244,8 @@ def plot(told: argparse.Namespace) -> Any:
         names = [one.name for one in findings.figures]
         figure = findings.figure(told.figure) if told.figure else findings.figures[0]
     else:
-        from fits.plots import fit_figure
-        from fits.result import load_fits
+        from fits.fit_figure import fit_figure
+        from fits.saved import load_fits
 
         fits = load_fits(told.source)
         names = [one.label() for one in fits]

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from fits import Refused, fit, fit_groups
 
@@ -38,14 +39,17 @@ def with_value(table: pd.DataFrame, row: int, column: str, value: Any) -> pd.Dat
         ({"columns": {"loss_nats": "val"}}, "needs loss_nats: the table has no column 'val'"),
         ({"pin": {"gamma": 1.0}}, "has no parameter 'gamma' to pin; it has alpha, s, beta"),
         ({"pin": {"s": float("nan")}}, "cannot pin s at nan"),
-        ({"pin": {"alpha": -0.4, "s": 0.3, "beta": 1.9}}, "every parameter of law cmr-ratio"),
+        (
+            {"pin": {"alpha": -0.4, "s": 0.3, "beta": 1.9}},
+            "no parameter of law cmr-ratio is left to fit",
+        ),
         ({"by": "run"}, "no column 'run'; it has ratio_domain, loss_nats"),
-        ({"by": "run", "bootstrap_draws": 9}, "no column 'run'"),
+        ({"by": "run", "interval": "bootstrap"}, "no column 'run'"),
         ({"holdout": "ratio_domain > 0.3"}, "2 different points outside the hold-out"),
         ({"holdout": "ratio_domain > 0"}, "no rows outside the hold-out"),
         ({"where": "ratio_domain > 1"}, "no rows to fit cmr-ratio to"),
         ({"holdout": "size == 3"}, "no column 'size'; it has ratio_domain, loss_nats"),
-        ({"objective": "cubes"}, "unknown objective 'cubes'; known: squares, huber-log"),
+        ({"objective": "cubes"}, "unknown objective 'cubes'; allowed: squares, huber[:DELTA]"),
         ({"level": 95}, "level 95: must lie between 0 and 1"),
     ],
 )
@@ -129,7 +133,7 @@ def test_a_hold_out_that_holds_nothing_is_said() -> None:
 
 def test_a_parameter_at_its_bound_is_said() -> None:
     steep = pd.DataFrame({"ratio_domain": RATIOS, "loss_nats": 2.0 + RATIOS**14})
-    found = fit("cmr-ratio", steep, profile=False)
+    found = fit("cmr-ratio", steep, interval="none")
     assert found.params["s"] == 10.0
     assert "s sits at its bound 10" in found.notes
 
@@ -161,14 +165,14 @@ def shared_trunk(statuses: tuple[str, str]) -> pd.DataFrame:
 def test_rows_that_runs_share_count_once() -> None:
     found = fit("cmr-ratio", shared_trunk(("done", "done")))
     assert found.points == 6
-    assert found.notes == ("3 rows repeat states that runs share; each is counted once",)
+    assert found.exclusions == ("3 rows that repeat states which runs share",)
     assert found.params == fit("cmr-ratio", ratio_table()).params
 
 
 def test_a_diverged_run_is_left_out_but_not_the_rows_it_shares() -> None:
     for status in ("diverged", "diverged parent"):
         found = fit("cmr-ratio", shared_trunk((status, "done")))
-        assert found.notes == ("5 rows of diverged runs are left out",)
+        assert found.exclusions[0] == "5 rows of diverged runs"
         assert sorted(found.x["ratio_domain"]) == sorted(RATIOS[[0, 1, 2, 5]])
 
 
@@ -179,18 +183,33 @@ def test_the_same_step_of_two_corpora_is_no_repetition() -> None:
     assert found.points == 12
 
 
-def test_too_few_units_are_not_resampled() -> None:
+def test_too_few_units_are_not_resampled_but_fitted_one_by_one() -> None:
     table = pd.concat([ratio_table(seed=k).assign(run=k) for k in range(5)])
-    found = fit("cmr-ratio", table, bootstrap_draws=20, by="run")
+    found = fit("cmr-ratio", table, interval="bootstrap", draws=20, by="run")
     assert found.draws == ()
-    assert found.notes == ("5 units: too few to resample (at least 6)",)
-    assert all(one.method == "none" for one in found.intervals.values())
+    assert "5 units are too few to resample: t intervals over their own fits" in found.notes
+    each = [fit("cmr-ratio", rows, near=found.params) for _, rows in table.groupby("run")]
+    spread = np.std([one.params["s"] for one in each], ddof=1)
+    half = stats.t.ppf(0.975, 4) * spread / np.sqrt(5)
+    low, high = found.interval("s").low, found.interval("s").high
+    assert (low, high) == pytest.approx(
+        (found.params["s"] - half, found.params["s"] + half), rel=1e-3
+    )
     six = pd.concat([table, ratio_table(seed=9).assign(run=9)])
-    assert len(fit("cmr-ratio", six, bootstrap_draws=20, by="run").draws) == 20
+    assert len(fit("cmr-ratio", six, interval="bootstrap", draws=20, by="run").draws) == 20
 
 
-def test_a_robust_fit_without_resampling_has_no_intervals_and_says_so() -> None:
-    found = fit("cmr-ratio", ratio_table(), objective="huber-log")
+def test_units_too_small_to_be_fitted_alone_have_no_interval() -> None:
+    table = pd.concat([ratio_table(seed=k).assign(run=k) for k in range(2)]).assign(run=range(12))
+    table["run"] = table["run"] // 4
+    table = table[~((table["run"] == 2) & (table["ratio_domain"] > 0.6))]
+    found = fit("cmr-ratio", table, interval="units", by="run")
+    assert all(one.method == "none" for one in found.intervals.values())
+    assert any("too small to fit alone" in note for note in found.notes)
+
+
+def test_a_loss_with_a_kink_has_no_curvature_and_says_so() -> None:
+    found = fit("cmr-ratio", ratio_table(), objective="absolute-log")
     assert any("resample" in note for note in found.notes)
     assert all((one.low, one.high) == (None, None) for one in found.intervals.values())
 

@@ -44,7 +44,7 @@ def test_every_law_of_the_library_is_tried_here() -> None:
 @pytest.mark.parametrize("name", MADE)
 def test_noise_free_numbers_give_back_the_parameters(name: str) -> None:
     truth = MADE[name][0]
-    found = fit(name, made_table(name, 0.0, 0), profile=False)
+    found = fit(name, made_table(name, 0.0, 0), interval="none")
     assert found.params == pytest.approx(truth, rel=1e-6)
     assert found.residual_rms < 1e-9
 
@@ -65,7 +65,7 @@ def test_noisy_numbers_give_intervals_that_hold_the_truth(name: str) -> None:
 
 def test_bootstrap_interval_of_the_robust_objective_holds_the_truth() -> None:
     truth, _, noise = MADE["chinchilla"]
-    found = fit("chinchilla", made_table("chinchilla", noise, 2), bootstrap_draws=60)
+    found = fit("chinchilla", made_table("chinchilla", noise, 2), interval="bootstrap", draws=60)
     for key, one in found.intervals.items():
         assert one.low is not None
         assert one.high is not None

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure as Canvas
 
 from fits import Fit, Refused, fit
 from fits.errors import Failed
-from fits.plots import FORMATS, Figure, fit_figure, ordered_colours, short_count
+from fits.fit_figure import fit_figure
+from fits.plots import FORMATS, Figure, ordered_colours, short_count
 
 RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
 TOKENS = np.geomspace(0.2e9, 40e9, 12)
@@ -30,7 +31,7 @@ def of_size() -> Fit:
     sizes, data = (a.ravel() for a in np.meshgrid(np.geomspace(1e8, 1e10, 4), TOKENS[::3]))
     loss = 1.8 + 480 * sizes**-0.35 + 2100 * data**-0.37 + noise(16)
     table = pd.DataFrame({"n_params": sizes, "n_tokens": data, "loss_nats": loss})
-    return fit("chinchilla", table, objective="squares", profile=False)
+    return fit("chinchilla", table, objective="squares", interval="none")
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -94,7 +94,7 @@ def test_the_public_file_of_table_2_is_fitted_as_it_stands(
     public_tables: Path, by_size: list[Fit]
 ) -> None:
     theirs = read_table(public_tables / "cmr_table2.csv")
-    found = fit_groups("cmr-ratio", theirs, "n_params", holdout="held_out == 1", profile=False)
+    found = fit_groups("cmr-ratio", theirs, "n_params", holdout="held_out == 1", interval="none")
     for one, ours in zip(found, by_size, strict=True):
         assert one.params == pytest.approx(ours.params)
         assert one.notes == ("loss_nats is taken from column loss_domain_nats",)
@@ -134,7 +134,7 @@ def test_five_outliers_move_the_data_exponent(epoch: pd.DataFrame) -> None:
 def test_resampled_spread_is_that_of_four_thousand_bootstraps(epoch: pd.DataFrame) -> None:
     # 150 draws know a standard deviation to 6 %, one in a thousand is off by more than 20 %; B is
     # heavy-tailed and has no such rule
-    found = fit("chinchilla", epoch, where="in_published_fit == 1", bootstrap_draws=150)
+    found = fit("chinchilla", epoch, where="in_published_fit == 1", interval="bootstrap", draws=150)
     spread = pd.DataFrame(found.draws).std()
     for name, published in {"E": 0.0257, "alpha": 0.0154, "beta": 0.0206}.items():
         assert spread[name] == pytest.approx(published, rel=0.2), name

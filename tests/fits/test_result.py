@@ -15,6 +15,7 @@ from scipy import stats
 from fits import Fit, Refused, fit, load_fits, save_fits
 from fits.errors import Failed
 from fits.result import HeldOut
+from fits.saved import from_dict, to_dict
 
 RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
 
@@ -33,11 +34,11 @@ def profiled() -> Fit:
 
 @pytest.fixture(scope="module")
 def drawn() -> Fit:
-    return fit("cmr-ratio", ratio_table(), bootstrap_draws=30, pin={"beta": 1.9})
+    return fit("cmr-ratio", ratio_table(), interval="bootstrap", draws=30, pin={"beta": 1.9})
 
 
 def same(one: Fit, other: Fit) -> bool:
-    return one.to_dict() == other.to_dict() and one.pinned == other.pinned
+    return to_dict(one) == to_dict(other) and one.pinned == other.pinned
 
 
 def test_fits_are_read_back_as_they_were_written(profiled: Fit, drawn: Fit, tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_what_is_not_a_number_is_not_written(profiled: Fit, tmp_path: Path) -> N
 
 
 def test_json_has_the_keys_that_scripts_lean_on(profiled: Fit) -> None:
-    tree = profiled.to_dict()
+    tree = to_dict(profiled)
     assert {"law", "params", "objective", "starts", "agree", "holdout"} <= set(tree)
     assert set(tree["params"]) == {"alpha", "s", "beta"}
     assert {"value", "low", "high"} <= set(tree["params"]["s"])
@@ -130,8 +131,8 @@ TAMPERED = [
 def test_a_tampered_fit_is_refused_in_one_line(
     tamper: Callable[[dict[str, Any]], Any], drawn: Fit, tmp_path: Path
 ) -> None:
-    tree = copy.deepcopy(drawn.to_dict())
-    Fit.from_dict(tree)
+    tree = copy.deepcopy(to_dict(drawn))
+    from_dict(tree)
     tamper(tree)
     path = tmp_path / "fit.json"
     path.write_text(json.dumps({"schema": 1, "fits": [tree]}))
@@ -147,7 +148,7 @@ def test_a_tampered_fit_is_refused_in_one_line(
         "{",
         "[]",
         '"fits"',
-        '{"schema": 2, "fits": []}',
+        '{"schema": 1, "fits": []}',
         '{"schema": 1}',
         '{"schema": 1, "fits": 3}',
         '{"schema": 1, "fits": ["x"]}',
@@ -181,8 +182,8 @@ def test_band_of_a_straight_line_is_the_textbook_one() -> None:
     line = stats.linregress(RATIOS, table["loss_nats"])
     scatter = np.sqrt(np.sum((table["loss_nats"] - line.intercept - line.slope * RATIOS) ** 2) / 4)
     spread = 1 / 6 + (at - RATIOS.mean()) ** 2 / np.sum((RATIOS - RATIOS.mean()) ** 2)
-    for new in (False, True):
-        middle, low, high = one.band({"ratio_domain": at}, new)
+    for band, new in (("curve", 0), ("new", 1)):
+        middle, low, high = one.band({"ratio_domain": at}, band)
         half = stats.t.ppf(0.975, 4) * scatter * np.sqrt(spread + new)
         np.testing.assert_allclose(middle, line.intercept + line.slope * at, rtol=1e-10)
         np.testing.assert_allclose(high - middle, half, rtol=1e-6)
@@ -193,8 +194,8 @@ def test_band_over_units_is_t_over_their_curves_and_wider_for_one_more(profiled:
     units = tuple({**profiled.params, "beta": profiled.params["beta"] + d} for d in (0.0, 0.1, 0.2))
     one = replace(profiled, unit_params=units)
     x = {"ratio_domain": np.array([0.5])}
-    for new, factor in ((False, 1 / 3), (True, 4 / 3)):
-        middle, low, high = one.band(x, new)
+    for band, factor in (("curve", 1 / 3), ("new", 4 / 3)):
+        middle, low, high = one.band(x, band)
         half = stats.t.ppf(0.975, 2) * 0.1 * np.sqrt(factor)
         assert (middle - low, high - middle) == (pytest.approx(half), pytest.approx(half))
 
@@ -202,7 +203,7 @@ def test_band_over_units_is_t_over_their_curves_and_wider_for_one_more(profiled:
 def test_predictions_keep_the_rows_of_the_table(profiled: Fit, drawn: Fit) -> None:
     table = pd.DataFrame({"R": [0.2, 0.4]}, index=[7, 9])
     for one in (profiled, drawn):
-        curve = one.predict(table, new=False, columns={"ratio_domain": "R"})
+        curve = one.predict(table, band="curve", columns={"ratio_domain": "R"})
         row = one.predict(table, columns={"ratio_domain": "R"})
         assert row.index.tolist() == [7, 9]
         assert (curve["predicted"] == row["predicted"]).all()
@@ -232,7 +233,9 @@ def test_an_interval_is_asked_for_by_name(drawn: Fit) -> None:
 def test_the_summary_says_how_it_was_fitted(profiled: Fit, drawn: Fit) -> None:
     text = profiled.summary()
     assert text.startswith("a name [n_params 1000, corpus code]   L = alpha R^s + beta")
-    assert "5 points, objective squares" in text
+    assert "data      5 points\n" in text
+    assert "objective squares = " in text
+    assert "5 of 5 starts agree" in text
     assert "held out ratio_domain 0.333333" in text
     assert "bootstrap of 30" in drawn.summary()
     assert "beta   1.9  pinned" in drawn.summary()

@@ -1,16 +1,23 @@
 """Intervals: against textbook formulas, and against the truth they must cover."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from fits import Interval, law, mean_interval, uncertainty
-from fits.solve import Problem, solve
+from fits.identify import covariance
+from fits.lanes import Lanes
+from fits.objective import objective
+from fits.problem import Problem
+from fits.profile import profile
+from fits.solve import Solution, solve, solve_lanes
 from fits.uncertainty import (
     bootstrap,
     invert_test,
     percentile_interval,
-    profile_interval,
     t_quantile,
     unit_intervals,
 )
@@ -21,7 +28,14 @@ RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
 def ratio_problem(noise: float, seed: int, s: float = 0.3, copies: int = 1) -> Problem:
     x = np.tile(RATIOS, copies)
     y = 1.9 - 0.4 * x**s + noise * np.random.default_rng(seed).normal(size=len(x))
-    return Problem(law("cmr-ratio"), {"ratio_domain": x}, y, "squares", {})
+    return Problem(law("cmr-ratio"), {"ratio_domain": x}, y, objective("squares"))
+
+
+def profile_interval(problem: Problem, best: Solution, name: str, level: float) -> Interval:
+    spread = covariance(problem, best.params)
+    if spread is None:
+        spread = np.eye(len(problem.free))
+    return profile(problem, best, name, level, spread).interval
 
 
 def covers(one: Interval, truth: float) -> bool:
@@ -53,7 +67,7 @@ def test_interval_over_units_has_the_t_width_around_the_centre() -> None:
 
 def test_profile_of_a_linear_law_is_the_textbook_interval() -> None:
     free = ratio_problem(2e-3, 0)
-    pinned = Problem(free.law, free.x, free.y, "squares", {"s": 1.0})
+    pinned = Problem(free.law, free.x, free.y, objective("squares"), {"s": 1.0})
     one = profile_interval(pinned, solve(pinned), "alpha", 0.95)
     line = stats.linregress(RATIOS, free.y)
     half = stats.t.ppf(0.975, 4) * line.stderr
@@ -92,7 +106,7 @@ def test_a_bound_of_another_parameter_is_no_end_that_the_data_make() -> None:
 
 def test_as_many_parameters_as_points_have_no_profile() -> None:
     problem = ratio_problem(1e-3, 0)
-    few = Problem(problem.law, {"ratio_domain": RATIOS[:3]}, problem.y[:3], "squares", {})
+    few = Problem(problem.law, {"ratio_domain": RATIOS[:3]}, problem.y[:3], objective("squares"))
     one = profile_interval(few, solve(few), "s", 0.95)
     assert (one.low, one.high, one.note) == (None, None, "as many parameters as points")
 
@@ -120,7 +134,7 @@ def test_profile_intervals_of_the_size_law_cover_the_truth() -> None:
     hits = 0
     for seed in range(60):
         noise = 0.02 * np.random.default_rng(seed).normal(size=len(sizes))
-        problem = Problem(chinchilla, x, exact + noise, "squares", {})
+        problem = Problem(chinchilla, x, exact + noise, objective("squares"))
         hits += covers(profile_interval(problem, solve(problem), "beta", 0.95), 0.37)
     assert 51 <= hits <= 60
 
@@ -128,23 +142,31 @@ def test_profile_intervals_of_the_size_law_cover_the_truth() -> None:
 def test_resampling_draws_whole_units(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = ratio_problem(1e-3, 0, copies=7)
     units = [name for name in "abcdefg" for _ in RATIOS]
-    rows_of = {name: set(problem.y[6 * k : 6 * k + 6]) for k, name in enumerate("abcdefg")}
-    drawn: list[Problem] = []
+    seen: list[Any] = []
 
-    def kept(again: Problem, near: dict[str, float]) -> object:
-        drawn.append(again)
-        return solve(again, near)
+    def kept(again: Problem, near: Any, lanes: Lanes, count: int) -> Any:
+        seen.append(lanes.weights)
+        return solve_lanes(again, near, lanes, count)
 
-    monkeypatch.setattr(uncertainty, "solve", kept)
+    monkeypatch.setattr(uncertainty, "solve_lanes", kept)
     found = bootstrap(problem, solve(problem), units, 12)
-    assert len(found) == len(drawn) == 12
-    for again in drawn:
-        values = again.y.tolist()
-        assert len(values) == 42
-        counts = {name: {values.count(v) for v in own} for name, own in rows_of.items()}
-        assert all(len(of_unit) == 1 for of_unit in counts.values())  # a unit's rows go together
-        assert sum(of_unit.pop() for of_unit in counts.values()) == 7
-    assert len({tuple(sorted(again.y)) for again in drawn}) > 6
+    assert len(found) == 12
+    (weights,) = seen
+    of_unit = weights.reshape(12, 7, len(RATIOS))
+    assert (of_unit == of_unit[:, :, :1]).all()  # a unit's rows go together
+    assert (of_unit[:, :, 0].sum(1) == 7).all()
+    assert len({tuple(one) for one in of_unit[:, :, 0]}) > 6
+
+
+@pytest.mark.parametrize("kind", ["squares", "huber-log", "squares-log"])
+def test_a_weighted_refit_is_the_refit_of_repeated_rows(kind: str) -> None:
+    problem = replace(ratio_problem(1e-3, 0, copies=2), objective=objective(kind))
+    best = solve(problem)
+    (draw,) = bootstrap(problem, best, list(range(12)), 1)
+    rows = np.random.default_rng(0).integers(0, 12, (1, 12))[0]
+    x = {name: values[rows] for name, values in problem.x.items()}
+    again = solve(replace(problem, x=x, y=problem.y[rows]), near=best.params)
+    assert draw == pytest.approx(again.params, rel=1e-4)
 
 
 def test_resampling_is_repeatable_and_its_seed_matters() -> None:

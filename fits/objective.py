@@ -1,0 +1,124 @@
+"""What a fit minimises: a sum over points of the loss of each residual.
+
+Named as `loss` or `loss-log` (of the residual of the logarithm), with a number where the loss has
+one: `squares`, `squares-log`, `huber-log` (delta 1e-3, as in 2203.15556), `huber:0.02`,
+`absolute-log`, `pinball:0.9`. Always a sum, never a mean: a mean of small losses ends optimisers
+early (27 % above the optimum on the 240 points of 2404.10102 with SciPy's defaults).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fits.errors import Refused
+
+Floats = NDArray[np.float64]
+
+HUBER_DELTA = 1e-3
+LOSSES = ("squares", "huber", "absolute", "pinball")
+_ALLOWED = (
+    "squares, huber[:DELTA], absolute or pinball:QUANTILE, each also as squares-log, "
+    "huber-log[:DELTA] ..., of the logarithm"
+)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`number` is Huber's delta (in the unit of the residual) or the quantile of a pinball.
+
+    `smooth` rounds the kink of `absolute` and `pinball` within that distance of 0 (0: not at all).
+    """
+
+    loss: str
+    log: bool = False
+    number: float = 0.0
+    smooth: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As `objective` reads it."""
+        kind = f"{self.loss}-log" if self.log else self.loss
+        if self.loss == "pinball" or (self.loss == "huber" and self.number != HUBER_DELTA):
+            return f"{kind}:{self.number:g}"
+        return kind
+
+    @property
+    def kinked(self) -> bool:
+        """Whether the loss has no slope at 0: no Hessian, no curvature to take intervals from."""
+        return self.loss in ("absolute", "pinball")
+
+    def residuals(self, y: Floats, predicted: Floats) -> Floats:
+        """Observed less predicted; of the logarithm NaN where the prediction is not positive."""
+        if not self.log:
+            return y - predicted
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.log(y) - np.log(np.where(predicted > 0, predicted, np.nan))
+
+    def losses(self, r: Floats) -> Floats:
+        """The loss of each residual."""
+        size = np.abs(r)
+        if self.loss == "squares":
+            return r * r
+        if self.loss == "huber":
+            d = self.number
+            return np.where(size <= d, 0.5 * r * r, d * (size - 0.5 * d))
+        if self.smooth:
+            size = np.where(
+                size <= self.smooth, 0.5 * r * r / self.smooth, size - 0.5 * self.smooth
+            )
+        return self._side(r) * size
+
+    def pulls(self, r: Floats) -> tuple[Floats, Floats]:
+        """(slope of the loss at each residual, slope / residual: the weight of its square)."""
+        if self.loss == "squares":
+            return 2.0 * r, np.full_like(r, 2.0)
+        size = np.abs(r)
+        if self.loss == "huber":
+            weight = np.minimum(1.0, self.number / np.maximum(size, 1e-300))
+        else:
+            weight = self._side(r) / np.maximum(size, self.smooth or 1e-300)
+        return weight * r, weight
+
+    def bend(self, r: Floats) -> float:
+        """Mean second derivative of the losses; not of those with a kink."""
+        if self.loss == "squares":
+            return 2.0
+        return float(np.mean(np.abs(r) <= self.number))
+
+    def scatter(self, r: Floats, spare: int) -> float:
+        """What the inverse of J'J is multiplied with to give the covariance (`spare` > 0).
+
+        sum(psi^2) / spare / mean(psi')^2 for an M-estimator (Huber 1981, section 7.6), which for
+        squares is the residual variance. NaN where no residual lies in Huber's quadratic part.
+        """
+        pull, _ = self.pulls(r)
+        bend = self.bend(r)
+        return float(pull @ pull) / spare / bend**2 if bend > 0 else float("nan")
+
+    def _side(self, r: Floats) -> Any:
+        return 1.0 if self.loss == "absolute" else np.where(r > 0, self.number, 1.0 - self.number)
+
+
+def objective(name: str) -> Objective:
+    """The objective of this name. Raises Refused."""
+    kind, colon, text = name.partition(":")
+    log = kind.endswith("-log")
+    loss = kind.removesuffix("-log")
+    refusal = Refused(f"unknown objective {name!r}; allowed: {_ALLOWED}")
+    if loss not in LOSSES:
+        raise refusal
+    number = HUBER_DELTA if loss == "huber" else 0.0
+    if colon:
+        try:
+            number = float(text)
+        except ValueError:
+            raise refusal from None
+        if loss not in ("huber", "pinball"):
+            raise refusal
+    if loss == "huber" and not 0 < number < np.inf:
+        raise Refused(f"objective {name!r}: Huber's delta must be positive")
+    if loss == "pinball" and not 0 < number < 1:
+        raise Refused(f"objective {name!r}: a pinball needs its quantile, such as pinball:0.9")
+    return Objective(loss, log, number)

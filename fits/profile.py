@@ -1,0 +1,167 @@
+"""Profile likelihood: the values of one parameter that the data do not reject.
+
+All other parameters are refitted at each value, many values side by side. A value v is rejected
+when the objective there exceeds the best by more than t^2 / 2 sum(psi^2) / spare / mean(psi'): for
+squares SSE(v) > SSE (1 + t^2 / spare), the likelihood ratio with F quantiles; for Huber's loss the
+ratio-type test of M-estimators (Ronchetti 1982; Heritier & Ronchetti 1994).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fits.identify import coordinates
+from fits.interval import Interval
+from fits.lanes import Lanes, bounds, outside
+from fits.problem import Floats, Problem
+from fits.solve import Solution, solve_lanes
+from fits.uncertainty import t_quantile
+
+# distances at which the profile is first looked at, in half widths of the covariance interval
+DISTANCES = (0.3, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1e3, 1e4)
+FINE, ROUNDS = 15, 2  # points within a bracket, and how often it is narrowed
+PRECISION = 1e-8  # of a profiled objective; the limit lies far more above the best
+STEPS = 100
+BETTER = 1e-6  # relative: what a profile must find below the best objective to be worth a word
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The interval, and a better solution than the best if the profile came upon one."""
+
+    interval: Interval
+    better: dict[str, float] | None
+
+
+def profile(
+    problem: Problem, best: Solution, name: str, level: float, covariance: Floats
+) -> Profile:
+    """Profile interval of one free parameter; a side that never rejects is open.
+
+    covariance [p, p] of the free parameters' coordinates says where to look first.
+    """
+    spare = len(problem.y) - len(problem.free)
+    if spare < 1:
+        return Profile(Interval(None, None, "profile", "as many parameters as points"), None)
+    k = problem.free.index(name)
+    if covariance[k, k] <= 0.0:
+        exact = best.params[name]
+        return Profile(Interval(exact, exact, "profile", "no scatter around the law"), None)
+    r = problem.residuals(best.params)
+    half_bend = 0.5 * problem.objective.bend(r)
+    limit = best.objective + t_quantile(level, spare) ** 2 * half_bend * problem.objective.scatter(
+        r, spare
+    )
+    ends, better = [], None
+    for sign in (-1.0, 1.0):
+        side = _Side(problem, best, name, covariance, sign)
+        end, found = side.end(limit, t_quantile(level, spare))
+        ends.append(end)
+        better = better or found
+    notes = [word for word, end in zip(("below", "above"), ends, strict=True) if end is None]
+    note = f"not bounded {' and '.join(notes)}" if notes else ""
+    return Profile(Interval(ends[0], ends[1], "profile", note), better)
+
+
+class _Side:
+    """One direction of one parameter."""
+
+    def __init__(
+        self, problem: Problem, best: Solution, name: str, covariance: Floats, sign: float
+    ) -> None:
+        self.problem, self.best, self.name, self.sign = problem, best, name, sign
+        self.k = problem.free.index(name)
+        self.centre = coordinates(problem, best.params)
+        self.error = math.sqrt(covariance[self.k, self.k])
+        self.slant = covariance[:, self.k] / covariance[self.k, self.k]
+        low, high = bounds(problem, problem.free)
+        self.low, self.high = low, high
+        self.bound = float((low if sign < 0 else high)[self.k])
+
+    def end(self, limit: float, quantile: float) -> tuple[float | None, dict[str, float] | None]:
+        """(where the profile crosses the limit, a better solution met on the way)."""
+        at = self.centre[self.k] + self.sign * quantile * self.error * np.array(DISTANCES)
+        beyond = (at - self.bound) * self.sign >= 0
+        if beyond.any():
+            at = np.append(at[~beyond], self.bound)
+        at = np.concatenate([[self.centre[self.k]], at])
+        u, values = self._refit(at, self._slanted(at))
+        for _ in range(2):  # each place again from where the one before it ended
+            u, values = self._improve(at, u, values, np.vstack([u[:1], u[:-1]]))
+        better = self._better(u, values)
+        out = np.flatnonzero(values > limit)
+        if better or len(out) == 0 or out[0] == 0:
+            return None, better
+        inner, outer = out[0] - 1, out[0]
+        for _ in range(ROUNDS):
+            place = np.linspace(at[inner], at[outer], FINE + 2)
+            towards = np.linspace(0, 1, FINE + 2)[:, None]
+            near = u[inner] + towards * (u[outer] - u[inner])
+            fine, fine_values = self._refit(place, near)
+            fine, fine_values = self._improve(
+                place, fine, fine_values, np.tile(u[inner], (FINE + 2, 1))
+            )
+            fine_values[0], fine_values[-1] = values[inner], values[outer]
+            at, u, values = place, fine, fine_values
+            inner = int(np.flatnonzero(values > limit)[0]) - 1
+            outer = inner + 1
+        if self._at_bound(u[inner]):
+            return None, None  # another parameter's bound made this end, not the data
+        rise = np.sqrt(np.maximum(values[[inner, outer]] - self.best.objective, 0.0))
+        wanted = math.sqrt(max(limit - self.best.objective, 0.0))
+        part = (wanted - rise[0]) / max(rise[1] - rise[0], 1e-300)
+        end = at[inner] + min(max(part, 0.0), 1.0) * (at[outer] - at[inner])
+        return float(outside(self.problem, self.name, end)), None
+
+    def _slanted(self, at: Floats) -> Floats:
+        """Where the other coordinates would be if the objective were a parabola."""
+        near = self.centre + (at - self.centre[self.k])[:, None] * self.slant
+        return np.clip(near, self.low, self.high)
+
+    def _refit(self, at: Floats, near: Floats) -> tuple[Floats, Floats]:
+        """(coordinates [S, p], objectives [S]) with this parameter kept at each value."""
+        names = self.problem.free
+        held = {self.name: np.asarray(outside(self.problem, self.name, at))}
+        start = {n: outside(self.problem, n, near[:, j]) for j, n in enumerate(names)}
+        lanes = Lanes(self.problem.y[None], None, held)
+        found, values = solve_lanes(self.problem, start, lanes, len(at), STEPS, PRECISION)
+        rows = [
+            coordinates(self.problem, {n: v[k] for n, v in found.items()}) for k in range(len(at))
+        ]
+        return np.array(rows), values
+
+    def _improve(
+        self, at: Floats, u: Floats, values: Floats, near: Floats
+    ) -> tuple[Floats, Floats]:
+        again, again_values = self._refit(at, near)
+        lower = again_values < values
+        return np.where(lower[:, None], again, u), np.where(lower, again_values, values)
+
+    def _better(self, u: Floats, values: Floats) -> dict[str, float] | None:
+        k = int(values.argmin())
+        floor = max(self.best.objective * (1 - BETTER), 0.0)
+        if not values[k] < floor - 1e-14 * float(self.problem.y @ self.problem.y):
+            return None
+        return {
+            n: float(outside(self.problem, n, u[k, j])) for j, n in enumerate(self.problem.free)
+        }
+
+    def _at_bound(self, u: Floats) -> bool:
+        others = [
+            j for j, n in enumerate(self.problem.free) if n in self.problem.searched and j != self.k
+        ]
+        return any(u[j] in (self.low[j], self.high[j]) for j in others)
+
+
+def profile_intervals(
+    problem: Problem, best: Solution, level: float, covariance: Floats
+) -> tuple[dict[str, Interval], dict[str, float] | None]:
+    """(interval of every free parameter, a better solution if one was met)."""
+    intervals = {}
+    for name in problem.free:
+        one = profile(problem, best, name, level, covariance)
+        if one.better is not None:
+            return {}, one.better
+        intervals[name] = one.interval
+    return intervals, None
