@@ -80,11 +80,11 @@ CMR_GENERAL_TOKENS = Law(
     formula="dL = a2 T^s2 + a3 T^s3 + b2",
     response=CHANGE,
     variables=(CPT_TOKENS,),
-    parameters=(
+    parameters=(  # the terms are alike: each start has s2 < s3, so that they end in that order
         Parameter("a2", "coefficient of the first term"),
-        Parameter("s2", "exponent of the first term", -3.0, 3.0, (-1.0, -0.3, 0.3)),
+        Parameter("s2", "exponent of the first term", -3.0, 3.0, (-1.0, -0.3, 0.2)),
         Parameter("a3", "coefficient of the second term"),
-        Parameter("s3", "exponent of the second term", -3.0, 3.0, (0.2, 0.6, 1.2)),
+        Parameter("s3", "exponent of the second term", -3.0, 3.0, (0.3, 0.6, 1.2)),
         Parameter("b2", "offset"),
     ),
     source=_SOURCE,
