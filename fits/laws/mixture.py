@@ -17,7 +17,9 @@ from fits.laws.size_and_data import N_TOKENS
 # Exponential in the shares ------------------------------------------------------------------
 
 _YE = "Ye et al. 2024, arXiv 2403.16952"
-# both positive, as in the paper, which fits the logarithm of L - c
+# Both positive, as in the paper, which takes the logarithm of L - c. Its fits are of two stages: c
+# where ln(L - c) is straightest in the share, of 1000 from 0 to the lowest loss; then k and t, with
+# that c pinned, by Huber(.02) of the loss. All at once, as here by default, is another optimum.
 _FLOOR = Parameter("c", "loss that no mixture goes below", low=0.0)
 _SCALE = Parameter("k", "loss above c at shares of 0", low=0.0)
 _FEW_STARTS = {1: (-10.0, -3.0, -1.0, 1.0, 3.0), 2: (-3.0, -1.0, 1.0, 3.0), 3: (-3.0, -1.0, 1.0)}
