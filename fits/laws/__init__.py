@@ -9,10 +9,15 @@ from fits.form import Law
 
 @lru_cache(maxsize=1)
 def _library() -> dict[str, Law]:
-    from fits.laws import continual, size_and_data
+    from fits.laws import continual, mixture, repetition, size_and_data
 
-    laws = [*size_and_data.LAWS, *continual.LAWS]
-    return {law.name: law for law in laws}
+    families = (
+        size_and_data,
+        repetition,
+        continual,
+        mixture,
+    )
+    return {law.name: law for family in families for law in family.LAWS}
 
 
 def all_laws() -> list[Law]:
@@ -21,7 +26,15 @@ def all_laws() -> list[Law]:
 
 
 def law(name: str) -> Law:
-    """The law called `name`. Raises Refused with the nearest name."""
+    """The law called `name`. Raises Refused with the nearest name.
+
+    `data-mixing:a+b+c` is the law of these shares, `fits.laws.mixture.data_mixing`.
+    """
+    family, _, shares = name.partition(":")
+    if family == "data-mixing" and shares:
+        from fits.laws.mixture import data_mixing
+
+        return data_mixing(shares.split("+"))
     found = _library().get(name)
     if found is None:
         near = difflib.get_close_matches(name, _library(), 1)
