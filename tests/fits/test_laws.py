@@ -453,7 +453,7 @@ def test_data_mixing_of_two_shares_is_that_of_the_ratio() -> None:
 
 def test_data_mixing_of_shares_is_found_again_by_its_name() -> None:
     assert law(data_mixing(["web", "code", "books"]).name) is law(OF_THREE)
-    found = fit(OF_THREE, made_table(OF_THREE, 1e-3, 3), profile=False)
+    found = fit(OF_THREE, made_table(OF_THREE, 1e-3, 3), interval="none")
     assert found.law is law(OF_THREE)
 
 
