@@ -339,15 +339,17 @@ def _intervals(
         return _over_units(problem, best, units, level, none)
     if problem.objective.kinked:
         return none(f"objective {problem.objective.name} has no curvature: resample")
-    if status.covariance is None:
+    if status.covariance is None or status.rise is None:
         return none(
             "as many parameters as points"
             if len(problem.y) <= len(problem.free)
-            else "no residual within Huber's delta: resample"
+            else "too few residuals near 0 to know the curvature: resample"
         )
     if interval == "covariance":
         return covariance_intervals(problem, best, status.covariance, level), [], [], [], None
-    found_intervals, better = profile_intervals(problem, best, level, status.covariance)
+    found_intervals, better = profile_intervals(
+        problem, best, level, status.covariance, status.rise
+    )
     return found_intervals, [], [], [], better
 
 

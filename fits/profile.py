@@ -1,9 +1,10 @@
 """Profile likelihood: the values of one parameter that the data do not reject.
 
-All other parameters are refitted at each value, many values side by side. A value v is rejected
-when the objective there exceeds the best by more than t^2 / 2 sum(psi^2) / spare / mean(psi'): for
-squares SSE(v) > SSE (1 + t^2 / spare), the likelihood ratio with F quantiles; for Huber's loss the
-ratio-type test of M-estimators (Ronchetti 1982; Heritier & Ronchetti 1994).
+All other parameters are refitted at each value, many values side by side. A value is rejected when
+the objective there exceeds the best by more than t^2 / 2 times the parameter's variance over its
+element of the inverse Hessian: for squares when SSE(v) > SSE (1 + t^2 / spare), the likelihood
+ratio with F quantiles; for Huber's loss the ratio-type test of M-estimators (Heritier & Ronchetti
+1994), whose variance need not be the same for all points.
 """
 
 import math
@@ -35,11 +36,12 @@ class Profile:
 
 
 def profile(
-    problem: Problem, best: Solution, name: str, level: float, covariance: Floats
+    problem: Problem, best: Solution, name: str, level: float, covariance: Floats, rise: Floats
 ) -> Profile:
     """Profile interval of one free parameter; a side that never rejects is open.
 
-    covariance [p, p] of the free parameters' coordinates says where to look first.
+    covariance [p, p] of the free parameters' coordinates says where to look first, rise [p] where
+    the interval ends (`fits.identify`).
     """
     spare = len(problem.y) - len(problem.free)
     if spare < 1:
@@ -48,11 +50,7 @@ def profile(
     if covariance[k, k] <= 0.0:
         exact = best.params[name]
         return Profile(Interval(exact, exact, "profile", "no scatter around the law"), None)
-    r = problem.residuals(best.params)
-    half_bend = 0.5 * problem.objective.bend(r)
-    limit = best.objective + t_quantile(level, spare) ** 2 * half_bend * problem.objective.scatter(
-        r, spare
-    )
+    limit = best.objective + 0.5 * t_quantile(level, spare) ** 2 * float(rise[k])
     ends, better = [], None
     for sign in (-1.0, 1.0):
         side = _Side(problem, best, name, covariance, sign)
@@ -155,12 +153,12 @@ class _Side:
 
 
 def profile_intervals(
-    problem: Problem, best: Solution, level: float, covariance: Floats
+    problem: Problem, best: Solution, level: float, covariance: Floats, rise: Floats
 ) -> tuple[dict[str, Interval], dict[str, float] | None]:
     """(interval of every free parameter, a better solution if one was met)."""
     intervals = {}
     for name in problem.free:
-        one = profile(problem, best, name, level, covariance)
+        one = profile(problem, best, name, level, covariance, rise)
         if one.better is not None:
             return {}, one.better
         intervals[name] = one.interval
