@@ -20,8 +20,8 @@ from fits.solve import Solution, solve_lanes
 from fits.uncertainty import t_quantile
 
 # distances at which the profile is first looked at, in half widths of the covariance interval
-DISTANCES = (0.3, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1e3, 1e4)
-FINE, ROUNDS = 15, 2  # points within a bracket, and how often it is narrowed
+DISTANCES = (0.6, 1.0, 1.5, 2.5, 5.0, 15.0, 100.0, 1e4)
+FINE, ROUNDS = 3, 2  # points within a bracket, and how often it is narrowed
 PRECISION = 1e-8  # of a profiled objective; the limit lies far more above the best
 STEPS = 100
 BETTER = 1e-6  # relative: what a profile must find below the best objective to be worth a word
@@ -85,8 +85,8 @@ class _Side:
             at = np.append(at[~beyond], self.bound)
         at = np.concatenate([[self.centre[self.k]], at])
         u, values = self._refit(at, self._slanted(at))
-        for _ in range(2):  # each place again from where the one before it ended
-            u, values = self._improve(at, u, values, np.vstack([u[:1], u[:-1]]))
+        # each place again from where the one before it ended
+        u, values = self._improve(at, u, values, np.vstack([u[:1], u[:-1]]))
         better = self._better(u, values)
         out = np.flatnonzero(values > limit)
         if better or len(out) == 0 or out[0] == 0:
@@ -97,9 +97,6 @@ class _Side:
             towards = np.linspace(0, 1, FINE + 2)[:, None]
             near = u[inner] + towards * (u[outer] - u[inner])
             fine, fine_values = self._refit(place, near)
-            fine, fine_values = self._improve(
-                place, fine, fine_values, np.tile(u[inner], (FINE + 2, 1))
-            )
             fine_values[0], fine_values[-1] = values[inner], values[outer]
             at, u, values = place, fine, fine_values
             inner = int(np.flatnonzero(values > limit)[0]) - 1
