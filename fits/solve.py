@@ -54,11 +54,13 @@ def solve(
     """The best parameters from all starts of the law, or from `near` alone.
 
     `starts` replaces the law's values of some parameters, linear ones too; every combination is
-    tried. `near` may lack linear ones.
+    tried. `near` may lack linear ones; coefficients at 0 start anew, from there none would rise.
     """
     tried = _starts(problem, starts)
     if near:
-        tried = {name: np.array([near[name]]) for name in problem.free if name in near}
+        projected = [n for n in problem.law.linear if problem.by_log(n) and near.get(n, 1.0) <= 0]
+        names = [name for name in problem.free if name in near and name not in projected]
+        tried = {name: np.array([near[name]]) for name in names}
     count = len(next(iter(tried.values()))) if tried else 1
     one = Lanes(problem.y[None])
     ends, values = solve_lanes(problem, tried, one, count)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fits.errors import Refused
-from fits.objective import HUBER_DELTA, Objective, objective
+from fits.objective import Objective, objective
 
 ALL = ("squares", "huber:0.3", "absolute", "pinball:0.8")
 R = np.array([-2.0, -0.4, -0.1, 0.0, 0.05, 0.29, 0.7, 3.0])
@@ -82,13 +82,14 @@ def test_a_kink_is_rounded_lane_by_lane() -> None:
         np.testing.assert_array_equal(two.pulls(R[None])[0][k], one.pulls(R)[0])
 
 
-def test_the_scatter_of_squares_is_the_variance_of_residuals() -> None:
-    assert objective("squares").scatter(R, 5) == pytest.approx(R @ R / 5)
-
-
-def test_no_residual_within_delta_has_no_scatter() -> None:
-    one = objective("huber")
-    assert np.isnan(one.scatter(np.full(4, 2 * HUBER_DELTA), 2))
+def test_the_bend_of_huber_is_the_density_of_residuals_near_0() -> None:
+    """With delta far below the scatter, the share within delta over any window that is small."""
+    r = np.random.default_rng(0).normal(size=20_000)
+    inside = np.mean(np.abs(r) <= 0.1)
+    assert np.mean(objective("huber:0.1").bends(r)) == pytest.approx(inside, rel=0.2)
+    assert np.mean(objective("huber:1e-4").bends(r)) == pytest.approx(1e-3 * inside, rel=0.2)
+    np.testing.assert_array_equal(objective("huber:5").bends(r), np.ones(20_000))
+    np.testing.assert_array_equal(objective("squares").bends(R), np.full(len(R), 2.0))
 
 
 def test_the_logarithm_of_no_positive_prediction_has_no_value() -> None:
