@@ -12,8 +12,8 @@ starts.
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,11 +26,11 @@ from fits.fitting import Method, fit
 from fits.form import Law
 from fits.identify import identify
 from fits.interval import Interval
+from fits.lanes import Lanes
 from fits.laws import law
 from fits.objective import objective as objective_named
 from fits.problem import Problem
 from fits.result import Fit
-from fits.lanes import Lanes
 from fits.solve import Solution, solve_lanes
 from fits.uncertainty import covariance_intervals, t_quantile
 
@@ -47,8 +47,8 @@ class Design:
 
     x: variable -> values [n]; unit [n] the independent unit of each row; held_out: variable -> one
     value, where predictions are asked for. noise: standard deviation of a row's own (relative if
-    `log`), by Student's t of `tails` degrees of freedom if that is not 0; unit_noise: of the shift
-    that all rows of a unit share.
+    `log`), by Student's t of `tails` degrees of freedom if that is not 0; scatter: parameter ->
+    standard deviation between units, whose curves are their own.
     """
 
     name: str
@@ -60,25 +60,28 @@ class Design:
     noise: float
     log: bool = False
     tails: int = 0
-    unit_noise: float = 0.0
+    scatter: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
-    def exact(self) -> Floats:
-        """The law's values, [n]; last the one held out, [n + 1]."""
-        x = {name: np.append(values, self.held_out[name]) for name, values in self.x.items()}
-        return np.asarray(self.law.predict(self.truth, x))
+    def exact(self) -> float:
+        """The law's value at the point held out."""
+        x = {name: np.array([value]) for name, value in self.held_out.items()}
+        return float(self.law.predict(self.truth, x)[0])
 
     def draw(self, sets: int, seed: int = 0) -> Floats:
         """Noisy values of `sets` data sets, [sets, n + 1]; the one held out is of a new unit."""
         random = np.random.default_rng(seed)
-        shape = (sets, len(self.exact))
-        own = random.normal(size=shape)
+        unit = np.append(self.unit, self.unit.max() + 1)
+        x = {name: np.append(values, self.held_out[name]) for name, values in self.x.items()}
+        params = {
+            name: value + self.scatter.get(name, 0.0) * random.normal(size=(sets, unit[-1] + 1))
+            for name, value in self.truth.items()
+        }
+        y = np.asarray(self.law.predict({n: value[:, unit] for n, value in params.items()}, x))
+        noise = random.normal(size=y.shape)
         if self.tails:  # of the same standard deviation
-            own = random.standard_t(self.tails, shape) * np.sqrt((self.tails - 2) / self.tails)
-        units = int(self.unit.max()) + 1
-        shift = random.normal(size=(sets, units + 1))[:, np.append(self.unit, units)]
-        noise = self.noise * own + self.unit_noise * shift
-        return self.exact * np.exp(noise) if self.log else self.exact + noise
+            noise = random.standard_t(self.tails, y.shape) * np.sqrt(1 - 2 / self.tails)
+        return y * np.exp(self.noise * noise) if self.log else y + self.noise * noise
 
     def problem(self, objective: str, y: Floats) -> Problem:
         """One data set [n] to be fitted."""
@@ -127,18 +130,23 @@ def sizes_and_tokens(tails: int = 0) -> Design:
     )
 
 
-def ratios(count: int, seeds: int) -> Design:
-    """CMR's ratio law, all ratios of every seed; several seeds differ by a shift of their own."""
+def ratios(count: int, seeds: int, tilted: bool = False) -> Design:
+    """CMR's ratio law, all ratios of every seed; several seeds are shifted each, or tilted too.
+
+    Tilted, seeds scatter most at the point held out: no band that takes the scatter to be the same
+    everywhere can be right there.
+    """
     ratio = np.linspace(0.1, 0.9, count)
     return Design(
-        name=f"cmr-ratio, {count} ratios x {seeds} seed{'s' if seeds > 1 else ''}",
+        name=f"cmr-ratio, {count} ratios x {seeds} seed{'s' if seeds > 1 else ''}"
+        + (" that tilt" if tilted else ""),
         law=law("cmr-ratio"),
         truth={"alpha": -0.4, "s": 0.3, "beta": 1.9},
         x={"ratio_domain": np.tile(ratio, seeds)},
         unit=np.repeat(np.arange(seeds), count),
         held_out={"ratio_domain": 1.0},
         noise=1e-3,
-        unit_noise=2e-3 if seeds > 1 else 0.0,
+        scatter={**({"beta": 2e-3} if seeds > 1 else {}), **({"alpha": 4e-3} if tilted else {})},
     )
 
 
@@ -148,7 +156,21 @@ def ratios(count: int, seeds: int) -> Design:
 def by_curvature(design: Design, objective: str, sets: int) -> list[Coverage]:
     """Profile and covariance intervals, and the bands that go with them; all sets side by side."""
     drawn = design.draw(sets)
-    y, new = drawn[:, :-1], drawn[:, -1]
+    hits: dict[tuple[str, str], int] = {}
+    for one in side_by_side(design, objective, drawn):
+        for key, held in one.items():
+            hits[key] = hits.get(key, 0) + int(held)
+    return [
+        Coverage(design.name, objective, method, quantity, number, sets)
+        for (method, quantity), number in sorted(hits.items())
+    ]
+
+
+def side_by_side(
+    design: Design, objective: str, drawn: Floats
+) -> Iterator[dict[tuple[str, str], bool]]:
+    """For each data set of [sets, n + 1]: (method, quantity) -> whether it held the truth."""
+    y, new, sets = drawn[:, :-1], drawn[:, -1], len(drawn)
     problem = design.problem(objective, y[0])
     start = {name: np.full(sets, value) for name, value in design.truth.items()}
     best, values = solve_lanes(problem, start, Lanes(y), sets, STEPS, PRECISION)
@@ -169,11 +191,6 @@ def by_curvature(design: Design, objective: str, sets: int) -> list[Coverage]:
         for name in problem.free
     }
     quantile = t_quantile(LEVEL, len(problem.y) - len(problem.free))
-    hits: dict[tuple[str, str], int] = {}
-
-    def count(method: str, quantity: str, held: bool) -> None:
-        hits[method, quantity] = hits.get((method, quantity), 0) + int(held)
-
     for one in range(sets):
         params = {name: float(found[one]) for name, found in best.items()}
         own = replace(problem, y=y[one])
@@ -182,24 +199,20 @@ def by_curvature(design: Design, objective: str, sets: int) -> list[Coverage]:
         curved = {}
         if status.covariance is not None:
             curved = covariance_intervals(own, solution, status.covariance, LEVEL)
+        held = {}
         for k, name in enumerate(problem.free):
             if status.rise is None:  # no interval holds everything
-                count("profile", name, True)
-                count("covariance", name, True)
+                held["profile", name] = held["covariance", name] = True
                 continue
             limit = values[one] + 0.5 * quantile**2 * status.rise[k]
-            count("profile", name, bool(at_truth[name][one] <= limit))
-            count("covariance", name, holds(curved[name], design.truth[name]))
-        for quantity, held in _bands(design, _as_fit(own, solution), float(new[one])):
-            count("band", quantity, held)
-    return [
-        Coverage(design.name, objective, method, quantity, number, sets)
-        for (method, quantity), number in hits.items()
-    ]
+            held["profile", name] = bool(at_truth[name][one] <= limit)
+            held["covariance", name] = holds(curved[name], design.truth[name])
+        bands = _bands(design, _as_fit(own, solution), float(new[one]))
+        yield held | {("covariance, band", quantity): one_held for quantity, one_held in bands}
 
 
 def by_fits(
-    design: Design, objective: str, method: Method, by: str | None, sets: int, draws: int = 400
+    design: Design, objective: str, method: Method, by: str | None, sets: int, draws: int = 1000
 ) -> list[Coverage]:
     """Intervals as `fits.fit` gives them, set by set; by: `unit`, or rows if None."""
     import pandas as pd
@@ -208,7 +221,6 @@ def by_fits(
     frame = pd.DataFrame({**design.x, "unit": design.unit})
     at = {"near": design.truth, "interval": method, "by": by, "draws": draws, "level": LEVEL}
     hits: dict[str, int] = dict.fromkeys([*design.law.names, "curve", "new"], 0)
-    used = str(method)
     for y in drawn:
         frame[design.law.response.name] = y[:-1]
         one = fit(design.law, frame, objective=objective, **at)  # type: ignore[arg-type]
@@ -216,7 +228,7 @@ def by_fits(
             hits[name] += int(holds(one.interval(name), design.truth[name]))
         for quantity, held in _bands(design, one, float(y[-1])):
             hits[quantity] += int(held)
-    used += {None: " of rows", "unit": " of units"}[by] if method == "bootstrap" else ""
+    used = f"bootstrap of {'units' if by else 'rows'}" if method == "bootstrap" else str(method)
     rows = [(used, name) for name in design.law.names] + [(f"{used}, band", k) for k in BANDS]
     return [Coverage(design.name, objective, name, k, hits[k], sets) for name, k in rows]
 
@@ -233,7 +245,7 @@ def holds(interval: Interval, value: float) -> bool:
 def _bands(design: Design, one: Fit, new: float) -> Iterable[tuple[str, bool]]:
     """Whether the bands at the point held out hold the law's value, and the new observation."""
     x = {name: np.array([value]) for name, value in design.held_out.items()}
-    for band, value in (("curve", float(design.exact[-1])), ("new", new)):
+    for band, value in (("curve", design.exact), ("new", new)):
         _, low, high = one.band(x, "curve" if band == "curve" else "new")
         yield band, bool(low[0] <= value <= high[0])
 
@@ -256,7 +268,7 @@ def _as_fit(problem: Problem, best: Solution) -> Fit:
 # All of it ----------------------------------------------------------------------------------
 
 
-def measure(sets: int, draws: int = 400, say: bool = False) -> list[Coverage]:
+def measure(sets: int, draws: int = 1000, say: bool = False) -> list[Coverage]:
     """Every method on the designs that it is for."""
     found: list[Coverage] = []
 
@@ -274,12 +286,12 @@ def measure(sets: int, draws: int = 400, say: bool = False) -> list[Coverage]:
             take(by_fits(grid, objective, "bootstrap", None, sets, draws))
     take(by_curvature(ratios(8, 1), "squares", sets))
     take(by_fits(ratios(8, 1), "squares", "bootstrap", None, sets, draws))
-    for seeds in (3, 5):
-        take(by_fits(ratios(6, seeds), "squares", "units", "unit", sets))
-    for seeds in (8, 16):
-        take(by_fits(ratios(6, seeds), "squares", "units", "unit", sets))
-        take(by_fits(ratios(6, seeds), "squares", "bootstrap", "unit", sets, draws))
-    take(by_curvature(ratios(6, 8), "squares", sets))  # rows of a seed taken for independent
+    for several in (ratios(6, 3), ratios(6, 8), ratios(6, 3, tilted=True)):
+        take(by_fits(several, "squares", "units", "unit", sets))
+    for several in (ratios(6, 6), ratios(6, 16), ratios(6, 8, tilted=True)):
+        take(by_fits(several, "squares", "bootstrap", "unit", sets, draws))
+    for several in (ratios(6, 8), ratios(6, 8, tilted=True)):
+        take(by_curvature(several, "squares", sets))  # rows of a seed taken for independent
     return found
 
 
@@ -287,7 +299,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line; its exit status."""
     parser = argparse.ArgumentParser("python -m fits.coverage", description=__doc__)
     parser.add_argument("--sets", type=int, default=400, help="synthetic data sets of each kind")
-    parser.add_argument("--draws", type=int, default=400, help="resamplings of each bootstrap")
+    parser.add_argument("--draws", type=int, default=1000, help="resamplings of each bootstrap")
     parser.add_argument("--to", help="figure to write: .png, .svg or .pdf")
     parser.add_argument("--json", help="file for the numbers")
     options = parser.parse_args(words)
@@ -303,7 +315,9 @@ def main(words: Sequence[str] | None = None) -> int:
         )
     try:
         if options.json:
-            Path(options.json).write_text(json.dumps([asdict(one) for one in rows], indent=1) + "\n")
+            Path(options.json).write_text(
+                json.dumps([asdict(one) for one in rows], indent=1) + "\n"
+            )
         if options.to:
             from fits.coverage_figure import coverage_figure
 
