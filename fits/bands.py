@@ -11,7 +11,7 @@ from scipy import stats
 
 from fits.identify import coordinate_scales, covariance
 from fits.problem import Problem
-from fits.uncertainty import resampling_tail, spare_units, t_quantile
+from fits.uncertainty import resampling_tail, t_quantile
 
 if TYPE_CHECKING:
     from fits.result import Fit
@@ -62,12 +62,11 @@ def _drawn_band(one: "Fit", there: Problem, predicted: Floats, new: bool) -> tup
     names = one.law.names
     sets = {name: np.array([[draw[name]] for draw in one.draws]) for name in names}
     drawn = there.predict(sets)
-    spare = spare_units(one.problem, one.units)
-    tail = resampling_tail(one.level, one.units, spare)
+    tail = resampling_tail(one.level, one.units)
     ends = [tail, 1 - tail]
     if new:  # each drawn curve carries each residual, relative as the objective measures it
         shrunk = math.sqrt(one.points / max(one.spare, 1))  # a fit's residuals are less than noise
-        tail = float(stats.norm.sf(t_quantile(one.level, max(spare, 1.0))))
+        tail = float(stats.norm.sf(t_quantile(one.level, one.units - 1)))
         ends = [tail, 1 - tail]
         r = shrunk * np.quantile(one.problem.residuals(one.params), QUANTILES)[None, :, None]
         log = one.problem.objective.log

@@ -31,7 +31,6 @@ from fits.uncertainty import (
     covariance_intervals,
     percentile_interval,
     resampling_tail,
-    spare_units,
     unit_intervals,
 )
 from fits.variables import different, read_variables, row, take
@@ -366,9 +365,8 @@ def _intervals(
     different_units = len(set(units))
     if interval == "bootstrap" and different_units >= MIN_BOOTSTRAP_UNITS:
         found = bootstrap(problem, best, units, draws)
-        spare = spare_units(problem, different_units)
-        tail = resampling_tail(level, different_units, spare)
-        intervals = {name: percentile_interval(found, name, tail) for name in problem.free}
+        tail = resampling_tail(level, different_units)
+        intervals = {name: percentile_interval(found, name, tail=tail) for name in problem.free}
         lost = draws - len(found)
         notes = [f"{lost} of {draws} resamplings have no fit and are left out"] if lost else []
         return intervals, found, [], notes, None
@@ -407,7 +405,8 @@ def _over_units(
         each.append(solve(part, near=near).params)
     if len(kinds) < 2:
         return none("one unit: its noise cannot be measured")
-    intervals = unit_intervals(each, best.params, level)
+    scales = [name for name in problem.free if problem.by_log(name)]
+    intervals = unit_intervals(each, best.params, level, scales)
     notes = []
     if asked == "bootstrap":
         notes = [f"{len(kinds)} units are too few to resample: t intervals over their own fits"]

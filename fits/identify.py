@@ -131,8 +131,8 @@ def covariance(problem: Problem, params: dict[str, float]) -> Floats | None:
     with H = J' psi' J (Huber 1967): with deltas as small as the field's, points that scatter more
     weigh less, and one variance for all would be two times too small on the 240 points of
     2404.10102. Combinations that the points do not know at all get no variance, so that
-    predictions which do not need them keep their band. None without a point to spare, or for a
-    loss with a kink.
+    predictions which do not need them keep their band. None without a point to spare, for a loss
+    with a kink, or where a slope is not finite.
     """
     found = _spread(problem, params)
     return None if found is None else found[0]
@@ -149,6 +149,8 @@ def _spread(problem: Problem, params: dict[str, float]) -> tuple[Floats, Floats]
         return None
     jacobian = coordinate_jacobian(problem, params)
     size = np.linalg.norm(jacobian, axis=0)
+    if not np.all(np.isfinite(size)):
+        return None
     scaled = jacobian / np.where(size > 0, size, 1.0)
     root = np.linalg.pinv(scaled * np.sqrt(bends)[:, None], rcond=1e-12)
     inverse = root @ root.T

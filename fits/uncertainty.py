@@ -1,7 +1,7 @@
 """How far a number can be trusted: profile, covariance, resampling by unit, t over units."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,28 +88,21 @@ def bootstrap(
     return out
 
 
-def spare_units(problem: Problem, units: int) -> float:
-    """Degrees of freedom of a resampling: units less what they were fitted with.
-
-    A unit that holds a whole curve loses one in all; a single row each loses one a parameter.
-    """
-    return units - max(1.0, len(problem.free) * units / len(problem.y))
-
-
-def resampling_tail(level: float, units: int, spare: float) -> float:
+def resampling_tail(level: float, units: int) -> float:
     """The share of bootstrap draws to be left out on each side.
 
     Percentiles of few units are too narrow: resampling scatters like n, not like n - 1, and by the
     normal law, not Student's. The tail is moved outwards by both (the expanded percentile interval
-    of Hesterberg 2015, Am. Stat. 69, 371).
+    of Hesterberg 2015, Am. Stat. 69, 371): 95 % intervals over 8 seeds held the truth in 84 % of
+    synthetic sets without (`fits.coverage`).
     """
-    if spare <= 0:
-        return 0.0
-    quantile = float(stats.t.ppf(0.5 + level / 2, spare)) * math.sqrt(units / spare)
+    quantile = t_quantile(level, units - 1) * math.sqrt(units / (units - 1))
     return float(stats.norm.sf(quantile))
 
 
-def percentile_interval(draws: Sequence[Mapping[str, float]], name: str, tail: float) -> Interval:
+def percentile_interval(
+    draws: Sequence[Mapping[str, float]], name: str, *, tail: float
+) -> Interval:
     """Percentiles of one parameter over bootstrap draws, a share `tail` beyond each end."""
     low, high = np.quantile([draw[name] for draw in draws], [tail, 1 - tail])
     return Interval(float(low), float(high), f"bootstrap of {len(draws)}")
@@ -119,18 +112,28 @@ def percentile_interval(draws: Sequence[Mapping[str, float]], name: str, tail: f
 
 
 def unit_intervals(
-    per_unit: Sequence[Mapping[str, float]], centre: Mapping[str, float], level: float
+    per_unit: Sequence[Mapping[str, float]],
+    centre: Mapping[str, float],
+    level: float,
+    scales: Collection[str] = (),
 ) -> dict[str, Interval]:
-    """t intervals over parameters fitted for each independent unit alone, around `centre`."""
+    """t intervals over parameters fitted for each independent unit alone, around `centre`.
+
+    Of those named in `scales` by their logarithm: coefficients of power laws have heavy tails.
+    """
     units = len(per_unit)
     out: dict[str, Interval] = {}
     for name, value in centre.items():
         if units < 2:
             out[name] = Interval(None, None, "none", "one unit: its noise cannot be measured")
             continue
-        spread = float(np.std([one[name] for one in per_unit], ddof=1))
+        each = np.array([one[name] for one in per_unit])
+        logs = name in scales and value > 0 and bool((each > 0).all())
+        spread = float(np.std(np.log(each) if logs else each, ddof=1))
         half = t_quantile(level, units - 1) * spread / math.sqrt(units)
-        out[name] = Interval(value - half, value + half, f"t over {units} units")
+        ends = (value * math.exp(-half), value * math.exp(min(half, 690.0)))
+        low, high = ends if logs else (value - half, value + half)
+        out[name] = Interval(low, high, f"t over {units} units")
     return out
 
 

@@ -129,3 +129,10 @@ def test_the_coordinate_jacobian_is_by_logarithm_for_scales_alone() -> None:
     plain = problem.residual_jacobian(TRUTH, problem.free)
     scale = np.array([1.8, 480.0, 2100.0, 1.0, 1.0])
     np.testing.assert_allclose(coordinate_jacobian(problem, TRUTH), plain * scale)
+
+
+def test_slopes_that_are_not_finite_have_no_covariance() -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        far = {**TRUTH, "A": 1e308, "alpha": -10.0}
+        assert covariance(chinchilla(), far) is None
+        assert identify(chinchilla(), far).unidentified.startswith("the law's slope is not finite")

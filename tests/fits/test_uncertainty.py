@@ -19,7 +19,6 @@ from fits.uncertainty import (
     invert_test,
     percentile_interval,
     resampling_tail,
-    spare_units,
     t_quantile,
     unit_intervals,
 )
@@ -62,6 +61,16 @@ def test_interval_over_units_has_the_t_width_around_the_centre() -> None:
     one = unit_intervals(units, {"s": 0.36}, 0.9)["s"]
     half = stats.t.ppf(0.95, 2) * np.std([0.3, 0.4, 0.35], ddof=1) / np.sqrt(3)
     assert (one.low, one.high) == pytest.approx((0.36 - half, 0.36 + half))
+
+
+def test_scales_have_their_interval_over_units_by_logarithm() -> None:
+    units = [{"B": 100.0}, {"B": 1000.0}, {"B": 10_000.0}]
+    one = unit_intervals(units, {"B": 1000.0}, 0.95, ["B"])["B"]
+    half = stats.t.ppf(0.975, 2) * np.log(10) / np.sqrt(3)
+    assert (one.low, one.high) == pytest.approx((1000 * np.exp(-half), 1000 * np.exp(half)))
+    plain = unit_intervals(units, {"B": 1000.0}, 0.95)["B"]
+    assert plain.low is not None
+    assert plain.low < 0
 
 
 def test_profile_of_a_linear_law_is_the_textbook_interval() -> None:
@@ -152,7 +161,7 @@ def test_resampled_spread_agrees_with_the_profile_when_points_are_many() -> None
     problem = ratio_problem(1e-3, 0, copies=10)
     best = solve(problem)
     draws = bootstrap(problem, best, list(range(60)), 300)
-    resampled = percentile_interval(draws, "s", 0.025)
+    resampled = percentile_interval(draws, "s", tail=0.025)
     profiled = profile_interval(problem, best, "s", 0.95)
     assert resampled.low is not None
     assert resampled.high is not None
@@ -164,7 +173,7 @@ def test_resampled_spread_agrees_with_the_profile_when_points_are_many() -> None
 
 def test_percentiles_leave_half_of_the_rest_on_each_side() -> None:
     draws = [{"s": float(k)} for k in range(101)]
-    one = percentile_interval(draws, "s", 0.05)
+    one = percentile_interval(draws, "s", tail=0.05)
     assert (one.low, one.high) == pytest.approx((5.0, 95.0))
 
 
@@ -181,19 +190,9 @@ def test_quantile_is_two_sided() -> None:
 
 
 def test_the_tail_of_many_units_is_the_normal_one_and_of_few_far_out() -> None:
-    assert resampling_tail(0.95, 100_000, 99_999) == pytest.approx(0.025, rel=1e-3)
+    assert resampling_tail(0.95, 100_000) == pytest.approx(0.025, rel=1e-3)
     # 6 units: Student's 2.5706 with 5 degrees of freedom, times the root of 6 / 5
-    assert resampling_tail(0.95, 6, 5) == pytest.approx(
-        stats.norm.sf(2.5706 * np.sqrt(1.2)), rel=1e-3
-    )
-    assert resampling_tail(0.95, 3, 0) == 0.0
-
-
-def test_units_lose_one_degree_of_freedom_and_rows_one_a_parameter() -> None:
-    problem = ratio_problem(1e-3, 0, copies=8)  # 48 rows, three parameters
-    assert spare_units(problem, 48) == 45
-    assert spare_units(problem, 8) == 7
-    assert spare_units(problem, 24) == 22.5  # two rows each
+    assert resampling_tail(0.95, 6) == pytest.approx(stats.norm.sf(2.5706 * np.sqrt(1.2)), rel=1e-3)
 
 
 def test_big_resamplings_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
