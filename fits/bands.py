@@ -25,7 +25,8 @@ def band_of(one: "Fit", x: Mapping[str, Any], new: bool) -> tuple[Floats, Floats
     """(predicted, low, high) of a fit at variables x, [n] each; infinite where nothing bounds it.
 
     From units fitted one by one (t), else from bootstrap draws, else from the covariance (t). `new`
-    adds the scatter of one more observation.
+    adds the scatter of one more observation, but for units fitted one by one taken to be the same
+    everywhere (relative, if the logarithm is fitted).
     """
     count = len(next(iter(x.values())))
     there = replace(one.problem, x=x, y=np.ones(count))

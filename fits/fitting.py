@@ -76,7 +76,8 @@ def fit(
     interval: `profile` (likelihood), `covariance` (curvature), `bootstrap` (`draws` refits of
     resampled units), `units` (t over units fitted one by one: a mean over few seeds) or `none`.
     `by` names the column of the independent unit; a row each by default. Too few units for a
-    bootstrap get `units`, if each can be fitted.
+    bootstrap get `units`, if each can be fitted. Profiles, covariances and units hold the truth in
+    about 95 % of synthetic sets, resampled rows of few points in more (`fits.coverage`).
 
     rates: learning-rate curves (name -> a rate a step, or a table), for laws that read them.
     Raises Refused, naming what is wrong.
