@@ -413,7 +413,7 @@ def _with_held_out(result: Fit, x: dict[str, Any], y: Any) -> Fit:
     predicted, low, high = result.band(x, "new")
     rows = tuple(
         HeldOut(
-            row(x, k),
+            row(result.law, x, k),
             float(y[k]),
             float(predicted[k]),
             float(low[k]) if np.isfinite(low[k]) else None,

@@ -82,7 +82,8 @@ def _unidentified(
     response = math.sqrt(len(problem.y)) if problem.objective.log else np.linalg.norm(problem.y)
     if not np.all(np.isfinite(size)):
         return "the law's slope is not finite on these points"
-    idle = [n for n, one in zip(names, reach, strict=True) if one <= ROUNDING * response]
+    small = reach <= ROUNDING * response
+    idle = [n for n, one in zip(names, small, strict=True) if one and n in moved]
     if idle:
         return (
             f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no influence on these points"
