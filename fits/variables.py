@@ -85,13 +85,20 @@ def row(law: Law, x: Mapping[str, Any], k: int) -> dict[str, Any]:
 
 def different(x: Mapping[str, Any]) -> int:
     """How many different points there are."""
+    return len(set(points(x).tolist()))
+
+
+def points(x: Mapping[str, Any]) -> NDArray[np.intp]:
+    """The number of each row's point, [n]: the same for rows whose variables are equal."""
     columns: list[list[Any]] = []
     for name, values in x.items():
         if name == RATES:
             columns += [values.curve.tolist(), values.step.tolist()]
         else:
             columns.append(values.tolist())
-    return len(set(zip(*columns, strict=True)))
+    numbers: dict[Any, int] = {}
+    rows = zip(*columns, strict=True)
+    return np.array([numbers.setdefault(one, len(numbers)) for one in rows], np.intp)
 
 
 def variables_to_dict(x: Mapping[str, Any]) -> dict[str, Any]:
