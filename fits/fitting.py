@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from fits.errors import Refused
-from fits.form import Law
+from fits.form import RATES, Law
 from fits.identify import Identified, identify
 from fits.interval import Interval
 from fits.laws import law as law_named
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Method = Literal["profile", "covariance", "bootstrap", "units", "none"]
+CORRELATED = 0.2  # of neighbouring residuals, from which it is said
 MAX_IMPROVEMENTS = 3  # times that a profile may find a better fit before the best is taken
 
 
@@ -121,7 +122,14 @@ def fit(
         level=level,
         draws=tuple(resampled),
         unit_params=tuple(each),
-        notes=(*notes, *said, *status.notes, *_agreement(best), *more),
+        notes=(
+            *notes,
+            *said,
+            *status.notes,
+            *_agreement(best),
+            *more,
+            *_along_curves(problem, best, by),
+        ),
         exclusions=tuple(exclusions),
     )
     return _with_held_out(result, take(x, ~kept), y[~kept])
@@ -339,15 +347,17 @@ def _intervals(
         return _over_units(problem, best, units, level, none)
     if problem.objective.kinked:
         return none(f"objective {problem.objective.name} has no curvature: resample")
-    if status.covariance is None:
+    if status.covariance is None or status.rise is None:
         return none(
             "as many parameters as points"
             if len(problem.y) <= len(problem.free)
-            else "no residual within Huber's delta: resample"
+            else "too few residuals near 0 to know the curvature: resample"
         )
     if interval == "covariance":
         return covariance_intervals(problem, best, status.covariance, level), [], [], [], None
-    found_intervals, better = profile_intervals(problem, best, level, status.covariance)
+    found_intervals, better = profile_intervals(
+        problem, best, level, status.covariance, status.rise
+    )
     return found_intervals, [], [], [], better
 
 
@@ -372,6 +382,29 @@ def _agreement(best: Solution) -> list[str]:
     if best.starts > 1 and few_agree(best.agree, best.starts):
         return [f"only {best.agree} of {best.starts} starts agree: there may be a better fit"]
     return []
+
+
+def _along_curves(problem: Problem, best: Solution, by: str | None) -> list[str]:
+    """Rows of one training run are not independent: says so, and by how much, unless units are."""
+    if not problem.law.rates or by is not None:
+        return []
+    r, rates = problem.residuals(best.params), problem.x[RATES]
+    ahead, behind = [], []
+    for curve in np.unique(rates.curve):
+        rows = np.flatnonzero(rates.curve == curve)
+        along = r[rows[np.argsort(rates.step[rows], kind="stable")]]
+        ahead.append(along[1:] - along.mean())
+        behind.append(along[:-1] - along.mean())
+    a, b = np.concatenate(ahead), np.concatenate(behind)
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    correlation = float(a @ b) / size if size > 0 else 0.0
+    if correlation < CORRELATED:
+        return []
+    factor = np.sqrt((1 + correlation) / (1 - min(correlation, 0.999)))
+    return [
+        f"residuals next to each other on a curve correlate by {correlation:.2f}: intervals that "
+        f"count every row are about {factor:.1f} times too narrow"
+    ]
 
 
 def _with_held_out(result: Fit, x: dict[str, Any], y: Any) -> Fit:

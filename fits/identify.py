@@ -20,13 +20,15 @@ class Identified:
     """What the curvature at the optimum says.
 
     covariance [p, p] of the free parameters' coordinates (scales by their logarithm); None where
-    they are not identified or no point is to spare. `pairs` trade off; `notes` is for readers.
+    they are not identified or no point is to spare. rise [p]: by how much of t^2 / 2 the profiled
+    objective of each rises at the end of its interval. `pairs` trade off; `notes` is for readers.
     """
 
     unidentified: str
     at_bound: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
     covariance: Floats | None
+    rise: Floats | None
     notes: tuple[str, ...]
 
 
@@ -38,10 +40,12 @@ def identify(problem: Problem, params: dict[str, float]) -> Identified:
     jacobian = coordinate_jacobian(problem, params, names)
     why = _unidentified(problem, params, jacobian, names, moved)
     if why:
-        return Identified(why, bound, (), None, (*notes, f"not identified: {why}"))
-    spread = covariance(problem, params)
-    pairs, said = ((), ()) if spread is None else _trade_offs(problem, params, spread)
-    return Identified("", bound, pairs, spread, (*notes, *said))
+        return Identified(why, bound, (), None, None, (*notes, f"not identified: {why}"))
+    found = _spread(problem, params)
+    if found is None:
+        return Identified("", bound, (), None, None, notes)
+    pairs, said = _trade_offs(problem, params, found[0])
+    return Identified("", bound, pairs, *found, (*notes, *said))
 
 
 def coordinate_jacobian(
@@ -97,20 +101,41 @@ def _unidentified(
 def covariance(problem: Problem, params: dict[str, float]) -> Floats | None:
     """Covariance [p, p] of the free parameters' coordinates, from the curvature at the optimum.
 
-    Combinations that the points do not know at all get no variance, so that predictions which do
-    not need them keep their band. None without a point to spare, or for a loss with a kink.
+    For squares, the residual variance over J'J. For Huber's loss H^-1 J' psi^2 J H^-1 n / (n - p)
+    with H = J' psi' J (Huber 1967): with deltas as small as the field's, points that scatter more
+    weigh less, and one variance for all would be two times too small on the 240 points of
+    2404.10102. Combinations that the points do not know at all get no variance, so that
+    predictions which do not need them keep their band. None without a point to spare, or for a
+    loss with a kink.
     """
-    spare = len(problem.y) - len(problem.free)
-    if spare < 1 or problem.objective.kinked:
+    found = _spread(problem, params)
+    return None if found is None else found[0]
+
+
+def _spread(problem: Problem, params: dict[str, float]) -> tuple[Floats, Floats] | None:
+    """(covariance [p, p], its diagonal over that of the inverse Hessian [p])."""
+    points, width = len(problem.y), len(problem.free)
+    if points <= width or problem.objective.kinked:
         return None
-    variance = problem.objective.scatter(problem.residuals(params), spare)
-    if not math.isfinite(variance):
+    r = problem.residuals(params)
+    bends = problem.objective.bends(r)
+    if np.count_nonzero(bends) < width:
         return None
     jacobian = coordinate_jacobian(problem, params, problem.free)
     size = np.linalg.norm(jacobian, axis=0)
-    size = np.where(size > 0, size, 1.0)
-    inverse = np.linalg.pinv(jacobian / size, rcond=1e-12)
-    return variance * (inverse @ inverse.T) / np.outer(size, size)
+    scaled = jacobian / np.where(size > 0, size, 1.0)
+    root = np.linalg.pinv(scaled * np.sqrt(bends)[:, None], rcond=1e-12)
+    inverse = root @ root.T
+    pull, _ = problem.objective.pulls(r)
+    if problem.objective.loss == "squares":  # pull^2 / bend is twice the residual's square
+        spread = inverse * float(pull @ pull) / (points - width) / bends[0]
+    else:
+        middle = (scaled * (pull * pull)[:, None]).T @ scaled * points / (points - width)
+        spread = inverse @ middle @ inverse
+    diagonal = np.diag(inverse)
+    rise = np.diag(spread) / np.where(diagonal > 0, diagonal, 1.0)
+    scale = np.where(size > 0, size, 1.0)
+    return spread / np.outer(scale, scale), rise
 
 
 def _trade_offs(

@@ -17,6 +17,7 @@ from fits.errors import Refused
 Floats = NDArray[np.float64]
 
 HUBER_DELTA = 1e-3
+NORMAL_MAD = 1.4826  # standard deviation over median absolute deviation, of a normal
 LOSSES = ("squares", "huber", "absolute", "pinball")
 _ALLOWED = (
     "squares, huber[:DELTA], absolute or pinball:QUANTILE, each also as squares-log, "
@@ -81,21 +82,17 @@ class Objective:
             weight = self._side(r) / np.maximum(size, self.smooth or 1e-300)
         return weight * r, weight
 
-    def bend(self, r: Floats) -> float:
-        """Mean second derivative of the losses; not of those with a kink."""
-        if self.loss == "squares":
-            return 2.0
-        return float(np.mean(np.abs(r) <= self.number))
+    def bends(self, r: Floats) -> Floats:
+        """Second derivative of the loss at each residual, smoothed; not of losses with a kink.
 
-    def scatter(self, r: Floats, spare: int) -> float:
-        """What the inverse of J'J is multiplied with to give the covariance (`spare` > 0).
-
-        sum(psi^2) / spare / mean(psi')^2 for an M-estimator (Huber 1981, section 7.6), which for
-        squares is the residual variance. NaN where no residual lies in Huber's quadratic part.
+        Huber's is 1 within delta and 0 beyond. With a delta far below the scatter that is the
+        density of residuals at 0, point by point, and a window as wide as the scatter estimates it
+        far more steadily (Powell 1991, for absolute losses).
         """
-        pull, _ = self.pulls(r)
-        bend = self.bend(r)
-        return float(pull @ pull) / spare / bend**2 if bend > 0 else float("nan")
+        if self.loss == "squares":
+            return np.full_like(r, 2.0)
+        window = max(self.number, NORMAL_MAD * float(np.median(np.abs(r))))
+        return np.where(np.abs(r) <= window, self.number / window, 0.0)
 
     def _side(self, r: Floats) -> Any:
         return 1.0 if self.loss == "absolute" else np.where(r > 0, self.number, 1.0 - self.number)

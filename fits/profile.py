@@ -1,9 +1,10 @@
 """Profile likelihood: the values of one parameter that the data do not reject.
 
-All other parameters are refitted at each value, many values side by side. A value v is rejected
-when the objective there exceeds the best by more than t^2 / 2 sum(psi^2) / spare / mean(psi'): for
-squares SSE(v) > SSE (1 + t^2 / spare), the likelihood ratio with F quantiles; for Huber's loss the
-ratio-type test of M-estimators (Ronchetti 1982; Heritier & Ronchetti 1994).
+All other parameters are refitted at each value, many values side by side. A value is rejected when
+the objective there exceeds the best by more than t^2 / 2 times the parameter's variance over its
+element of the inverse Hessian: for squares when SSE(v) > SSE (1 + t^2 / spare), the likelihood
+ratio with F quantiles; for Huber's loss the ratio-type test of M-estimators (Heritier & Ronchetti
+1994), whose variance need not be the same for all points.
 """
 
 import math
@@ -19,8 +20,8 @@ from fits.solve import Solution, solve_lanes
 from fits.uncertainty import t_quantile
 
 # distances at which the profile is first looked at, in half widths of the covariance interval
-DISTANCES = (0.3, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1e3, 1e4)
-FINE, ROUNDS = 15, 2  # points within a bracket, and how often it is narrowed
+DISTANCES = (0.6, 1.0, 1.5, 2.5, 5.0, 15.0, 100.0, 1e4)
+FINE, ROUNDS = 3, 2  # points within a bracket, and how often it is narrowed
 PRECISION = 1e-8  # of a profiled objective; the limit lies far more above the best
 STEPS = 100
 BETTER = 1e-6  # relative: what a profile must find below the best objective to be worth a word
@@ -35,11 +36,12 @@ class Profile:
 
 
 def profile(
-    problem: Problem, best: Solution, name: str, level: float, covariance: Floats
+    problem: Problem, best: Solution, name: str, level: float, covariance: Floats, rise: Floats
 ) -> Profile:
     """Profile interval of one free parameter; a side that never rejects is open.
 
-    covariance [p, p] of the free parameters' coordinates says where to look first.
+    covariance [p, p] of the free parameters' coordinates says where to look first, rise [p] where
+    the interval ends (`fits.identify`).
     """
     spare = len(problem.y) - len(problem.free)
     if spare < 1:
@@ -48,11 +50,7 @@ def profile(
     if covariance[k, k] <= 0.0:
         exact = best.params[name]
         return Profile(Interval(exact, exact, "profile", "no scatter around the law"), None)
-    r = problem.residuals(best.params)
-    half_bend = 0.5 * problem.objective.bend(r)
-    limit = best.objective + t_quantile(level, spare) ** 2 * half_bend * problem.objective.scatter(
-        r, spare
-    )
+    limit = best.objective + 0.5 * t_quantile(level, spare) ** 2 * float(rise[k])
     ends, better = [], None
     for sign in (-1.0, 1.0):
         side = _Side(problem, best, name, covariance, sign)
@@ -87,8 +85,8 @@ class _Side:
             at = np.append(at[~beyond], self.bound)
         at = np.concatenate([[self.centre[self.k]], at])
         u, values = self._refit(at, self._slanted(at))
-        for _ in range(2):  # each place again from where the one before it ended
-            u, values = self._improve(at, u, values, np.vstack([u[:1], u[:-1]]))
+        # each place again from where the one before it ended
+        u, values = self._improve(at, u, values, np.vstack([u[:1], u[:-1]]))
         better = self._better(u, values)
         out = np.flatnonzero(values > limit)
         if better or len(out) == 0 or out[0] == 0:
@@ -99,9 +97,6 @@ class _Side:
             towards = np.linspace(0, 1, FINE + 2)[:, None]
             near = u[inner] + towards * (u[outer] - u[inner])
             fine, fine_values = self._refit(place, near)
-            fine, fine_values = self._improve(
-                place, fine, fine_values, np.tile(u[inner], (FINE + 2, 1))
-            )
             fine_values[0], fine_values[-1] = values[inner], values[outer]
             at, u, values = place, fine, fine_values
             inner = int(np.flatnonzero(values > limit)[0]) - 1
@@ -155,12 +150,12 @@ class _Side:
 
 
 def profile_intervals(
-    problem: Problem, best: Solution, level: float, covariance: Floats
+    problem: Problem, best: Solution, level: float, covariance: Floats, rise: Floats
 ) -> tuple[dict[str, Interval], dict[str, float] | None]:
     """(interval of every free parameter, a better solution if one was met)."""
     intervals = {}
     for name in problem.free:
-        one = profile(problem, best, name, level, covariance)
+        one = profile(problem, best, name, level, covariance, rise)
         if one.better is not None:
             return {}, one.better
         intervals[name] = one.interval

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from fits import Interval, law, mean_interval, uncertainty
-from fits.identify import covariance
+from fits.identify import identify
 from fits.lanes import Lanes
 from fits.objective import objective
 from fits.problem import Problem
@@ -32,10 +32,11 @@ def ratio_problem(noise: float, seed: int, s: float = 0.3, copies: int = 1) -> P
 
 
 def profile_interval(problem: Problem, best: Solution, name: str, level: float) -> Interval:
-    spread = covariance(problem, best.params)
-    if spread is None:
-        spread = np.eye(len(problem.free))
-    return profile(problem, best, name, level, spread).interval
+    status = identify(problem, best.params)
+    width = len(problem.free)
+    spread = np.eye(width) if status.covariance is None else status.covariance
+    rise = np.ones(width) if status.rise is None else status.rise
+    return profile(problem, best, name, level, spread, rise).interval
 
 
 def covers(one: Interval, truth: float) -> bool:
