@@ -69,7 +69,7 @@ class Figure:
         """The picture as bytes of one of FORMATS; the same figure gives the same bytes."""
         from matplotlib.figure import Figure as Canvas
 
-        with _style():
+        with style():
             canvas = Canvas(figsize=self.inches)
             self.draw(canvas)
             stream = io.BytesIO()
@@ -91,7 +91,8 @@ class Figure:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """The look of every figure, while it lasts."""
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
@@ -116,6 +117,15 @@ def token_axis(axes: "Axes", name: str = "x") -> None:
         several = high / max(low, 1e-300) > 300
         axis.set_major_locator(LogLocator(subs=(1.0,) if several else (1.0, 2.0, 5.0)))
         axis.set_minor_formatter(NullFormatter())
+
+
+def loss_axis(axes: "Axes") -> None:
+    """Plain numbers as ticks of a logarithmic loss axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def short_count(value: float) -> str:

@@ -128,8 +128,9 @@ class Fit:
 
     def interval(self, name: str) -> Interval:
         """The interval of one parameter. Raises Refused."""
-        if name in self.pinned:
-            raise Refused(f"{name} is pinned: it has no interval")
+        if self.tied.get(name, name) in self.pinned:
+            also = f"tied to {self.tied[name]}, which is " if name in self.tied else ""
+            raise Refused(f"{name} is {also}pinned: it has no interval")
         name = self.tied.get(name, name)
         if name not in self.intervals:
             raise Refused(f"{self.law_name} has no parameter {name!r}: {', '.join(self.params)}")
@@ -185,11 +186,11 @@ class Fit:
 
         return latex([self])
 
-    def plot(self, variable: str | None = None) -> "Figure":
-        """Points, fit with band, held-out points, and a panel of residuals."""
+    def plot(self, variable: str | None = None, band: Band = "curve") -> "Figure":
+        """Points, fit with band, held-out points, and a panel of residuals: `fit_figure`."""
         from fits.fit_figure import fit_figure
 
-        return fit_figure(self, variable)
+        return fit_figure(self, variable, band)
 
     def to_json(self) -> str:
         """As JSON text; `Fit.from_json` reads it."""

@@ -9,13 +9,14 @@ from fits.form import Law
 
 @lru_cache(maxsize=1)
 def _library() -> dict[str, Law]:
-    from fits.laws import continual, mixture, repetition, size_and_data
+    from fits.laws import continual, mixture, repetition, schedule, size_and_data
 
     families = (
         size_and_data,
         repetition,
         continual,
         mixture,
+        schedule,
     )
     return {law.name: law for family in families for law in family.LAWS}
 
