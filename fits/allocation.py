@@ -96,7 +96,7 @@ class Allocation:
             rows.append({**row, "beyond": one.beyond, "edge": one.edge})
         return pd.DataFrame(rows)
 
-    def text(self) -> str:
+    def summary(self) -> str:
         """For people."""
         k = f"{self.flop_per_param_token:g}"
         lines = [f"{self.law_name}: least loss along C = {k} N D, intervals at {self.level:g}"]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fits.errors import Refused
 from fits.expected import Knowledge, known, quantile
-from fits.identify import coordinate_jacobian
+from fits.identify import coordinate_scales
 from fits.quantities import Quantity
 from fits.result import Fit
 from fits.table import require_column, resolve_columns
@@ -36,6 +36,7 @@ Rule = Literal["cost", "width"]
 
 RUNS = 10  # of the sequence, where no budget ends it
 MOST_RUNS = 10_000  # where one does
+_SHOWN = 12  # changes of candidate that a summary tells
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ class Design:
         within = self.sequence[self.sequence["cost_so_far"] <= budget * (1 + 1e-12)]
         return float(within["half_width"].iloc[-1]) if len(within) else self.half_width
 
-    def text(self) -> str:
+    def summary(self) -> str:
         """For people."""
         one, other = self.best, self.best_per_cost
         lines = [
@@ -78,14 +79,18 @@ class Design:
             f"  most for its cost: {other}, to {self.candidates['half_width'][other]:.4g}",
         ]
         blocks = (self.sequence["candidate"] != self.sequence["candidate"].shift()).cumsum()
-        for _, rows in self.sequence.groupby(blocks):
-            last = rows.iloc[-1]
+        for block, rows in self.sequence.groupby(blocks):
+            if block > _SHOWN:
+                lines.append(f"  ... {len(self.sequence)} runs in all, {self._after(-1)}")
+                break
             times = f" {len(rows)} times" if len(rows) > 1 else ""
-            lines.append(
-                f"  then {last['candidate']}{times}, at {last['cost_so_far']:.4g} in all: "
-                f"{last['half_width']:.4g}"
-            )
+            label = rows["candidate"].iloc[0]
+            lines.append(f"  then {label}{times}, {self._after(rows.index[-1])}")
         return "\n".join(lines)
+
+    def _after(self, row: int) -> str:
+        cost, width = (self.sequence[name].iloc[row] for name in ("cost_so_far", "half_width"))
+        return f"to {width:.4g} at {cost:.4g} in all"
 
 
 def design(
@@ -213,7 +218,8 @@ def _slopes(
     chosen, _ = resolve_columns(law, candidates, columns, response=False)
     x, _ = read_variables(law, candidates, chosen, rates)
     there = replace(start.problem, x=x, y=np.ones(len(candidates)))
-    rows = coordinate_jacobian(there, start.params, start.problem.free)
+    scales = coordinate_scales(start.problem, start.params)
+    rows = there.residual_jacobian(start.params, start.problem.free) * scales
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         raise Refused(f"candidate {candidates.index[bad[0]]}: the law has no finite slopes there")

@@ -77,7 +77,7 @@ class Knowledge:
     def sd(self, target: "str | Quantity") -> float:
         """Standard deviation of a target's estimate; infinite where it is not identified."""
         slopes = self.slopes(target)
-        jacobian = coordinate_jacobian(self.problem, self.params, self.problem.free)
+        jacobian = coordinate_jacobian(self.problem, self.params)
         if depends_on_unknown(jacobian, slopes[None])[0]:
             return math.inf
         return math.sqrt(max(0.0, float(slopes @ self.covariance @ slopes)))
@@ -186,7 +186,7 @@ def known(one: Fit, noise: float | None = None) -> Knowledge:
 def _least_squares(
     problem: Problem, params: dict[str, float], noise: float, level: float
 ) -> Knowledge:
-    jacobian = coordinate_jacobian(problem, params, problem.free)
+    jacobian = coordinate_jacobian(problem, params)
     if not np.isfinite(jacobian).all():
         raise Refused(f"law {problem.law.name} has no finite slopes at these points")
     size = np.linalg.norm(jacobian, axis=0)
@@ -197,7 +197,7 @@ def _least_squares(
 
 
 def _condition(problem: Problem, params: dict[str, float]) -> float:
-    jacobian = coordinate_jacobian(problem, params, problem.free)
+    jacobian = coordinate_jacobian(problem, params)
     size = np.linalg.norm(jacobian, axis=0)
     if len(jacobian) < len(size) or not size.all():
         return math.inf

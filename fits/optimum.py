@@ -99,7 +99,11 @@ def log_optimal_size(
     place = held(reads_both(law), at, SIZE_AND_DATA)
     refuse_factor(flop_per_param_token)
     log_c = np.log(positive("budget", flop) / flop_per_param_token)
-    return lambda p: optimal_log_size(law, p, log_c, place)
+
+    def ln_optimal_size(p: Values) -> Floats:
+        return optimal_log_size(law, p, log_c, place)
+
+    return ln_optimal_size
 
 
 def allocation_exponent(
@@ -113,7 +117,11 @@ def allocation_exponent(
     options: dict[str, Any] = {"flop_per_param_token": flop_per_param_token, "at": at}
     ends = [flop * math.exp(side * DIFFERENCE) for side in (1.0, -1.0)]
     above, below = (log_optimal_size(law, end, **options) for end in ends)
-    return lambda p: (above(p) - below(p)) / (2 * DIFFERENCE)
+
+    def exponent(p: Values) -> Floats:
+        return np.asarray((above(p) - below(p)) / (2 * DIFFERENCE))
+
+    return exponent
 
 
 # What is asked ------------------------------------------------------------------------------

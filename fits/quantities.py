@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fits.errors import Refused
 from fits.form import GROUP, Law
-from fits.identify import ILL_CONDITIONED, coordinate_jacobian, coordinates, covariance
+from fits.identify import ILL_CONDITIONED, at_zero, coordinate_jacobian, coordinates, covariance
 from fits.interval import Interval
 from fits.lanes import outside
 from fits.problem import Problem
@@ -166,14 +166,19 @@ def gradient(
     size [p]: the coordinates' standard errors, of which a small part is the step. Differences
     serve optima and roots too, which are no formulas of the parameters.
     """
+    zero = at_zero(problem, params)  # scales whose coordinate is their value
     centre = coordinates(problem, params)
+    centre[[k for k, name in enumerate(problem.free) if name in zero]] = 0.0
     floor = _SMALLEST * np.where(centre == 0, 1.0, np.abs(centre))
     steps = np.clip(STEP * np.where(np.isfinite(size), size, 0.0), floor, np.maximum(STEP, floor))
+    free = {name: params[name] for name in problem.free}
     sets = []
     for k, name in enumerate(problem.free):
-        for side in (1.0, -1.0):
-            moved = float(outside(problem, name, centre[k] + side * steps[k]))
-            sets.append(problem.complete({**{n: params[n] for n in problem.free}, name: moved}))
+        if name in zero:  # which has but one side
+            ends = [params[name] + 2.0 * steps[k], params[name]]
+        else:
+            ends = [float(outside(problem, name, centre[k] + s * steps[k])) for s in (1.0, -1.0)]
+        sets += [problem.complete({**free, name: end}) for end in ends]
     values = evaluate(quantity, sets)
     with np.errstate(invalid="ignore"):  # beside a place without an optimum there is no slope
         return np.asarray((values[0::2] - values[1::2]) / (2.0 * steps[:, None])).T
@@ -194,7 +199,11 @@ def depends_on_unknown(jacobian: Floats, slopes: Floats) -> NDArray[np.bool_]:
 def prediction(law: Law, at: Mapping[str, Any]) -> Quantity:
     """The law's response at one place, as a quantity. Raises Refused."""
     x = held(law, at, ())
-    return lambda p: law.predict(p, x)
+
+    def predicted(p: Mapping[str, Any]) -> Any:
+        return law.predict(p, x)
+
+    return predicted
 
 
 def held(law: Law, at: Mapping[str, Any] | None, varied: tuple[str, ...]) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def test_many_budgets_at_once_are_as_each_alone(fitted: Fit) -> None:
     assert table["budget_flop"].tolist() == budgets
     assert (table["n_params_low"] < table["n_params"]).all()
     assert (table["n_params_high"] > table["n_params"]).all()
-    assert "C 1e+23 FLOP" in together.text()
+    assert "C 1e+23 FLOP" in together.summary()
 
 
 def test_groups_that_share_a_law_have_optima_of_their_own() -> None:

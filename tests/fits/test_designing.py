@@ -182,9 +182,12 @@ def test_labels_are_the_candidates_own_and_the_text_names_them() -> None:
     found = design(ratio_plan(), named, "steps", "s", runs=2)
     assert found.best in "abcde"
     again = found.sequence["candidate"][0]
-    assert f"then {again}" in found.text()
-    assert f"most by one run: {found.best}" in found.text()
-    assert found.text().startswith("s: half width")
+    assert f"then {again}" in found.summary()
+    assert f"most by one run: {found.best}" in found.summary()
+    assert found.summary().startswith("s: half width")
+    long = design(ratio_plan(), named, [1.0, 2.0, 3.0, 4.0, 5.0], "s", budget=200.0)
+    assert len(long.summary().splitlines()) <= 3 + 13
+    assert f"{long.width_for(200.0):.4g}" in long.summary().splitlines()[-1]
     tokens = {"n_params": [5e8], "n_tokens": [1e10]}
     assert design(size_start(), pd.DataFrame(tokens), [1.0], "A").target == "ln A"
 

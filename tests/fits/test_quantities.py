@@ -101,6 +101,21 @@ def test_sums_of_two_fits_add_variances_and_pair_draws() -> None:
     assert np.array(twice.ends()).tolist() == [[0.0], [0.0]]
 
 
+def test_a_scale_at_0_moves_a_quantity_by_its_value() -> None:
+    rng = np.random.default_rng(2)
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e7, 1e9, 4), np.geomspace(1e9, 1e11, 4)))
+    table = pd.DataFrame({"n_params": n, "n_tokens": d})
+    table["loss_nats"] = 2.0 + 480.0 * n**-0.35 + 1e-3 * rng.normal(size=16)  # data helps nothing
+    pinned = {"alpha": 0.35, "beta": 0.37}
+    found = fit("chinchilla", table, objective="squares", pin=pinned)
+    one = replace(found, params={**found.params, "B": 0.0})
+    assert one.identified.at_bound == ("B",)
+    place = {"n_params": 3e7, "n_tokens": 2e9}
+    known = spread(one, prediction(one.law, place))
+    _, low, high = one.band({k: np.array([v]) for k, v in place.items()}, "curve")
+    assert np.concatenate(known.ends()) == pytest.approx(np.concatenate([low, high]), rel=1e-6)
+
+
 def test_no_covariance_says_why() -> None:
     table = pd.DataFrame({"ratio_domain": RATIOS[:3], "loss_nats": 1.9 - 0.4 * RATIOS[:3] ** 0.3})
     (none,) = spread(fit("cmr-ratio", table), lambda p: p["s"]).intervals()
