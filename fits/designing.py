@@ -7,7 +7,9 @@ design by one run at a time (Fedorov and Hackl 1997, chapter 3), which is greedy
 after those before it, and the sequence need not be the best set of its cost.
 
 All is linear at the parameters of now, and the noise is believed: what a run will really narrow
-differs from set to set. A candidate may be run again, with noise of its own.
+differs from set to set. A candidate may be run again, with noise of its own: the best for the cost
+are then often many copies of a cheap run, which no departure from the law would show in.
+`again=False` takes each once.
 """
 
 import math
