@@ -56,8 +56,9 @@ def solve(
     `starts` replaces the law's values of some parameters, linear ones too; every combination is
     tried. `near` may lack linear ones; coefficients at 0 start anew, from there none would rise.
     """
-    tried = _starts(problem, starts)
-    if near:
+    if near is None:
+        tried = _starts(problem, starts)
+    else:
         projected = [n for n in problem.law.linear if problem.by_log(n) and near.get(n, 1.0) <= 0]
         names = [name for name in problem.free if name in near and name not in projected]
         tried = {name: np.array([near[name]]) for name in names}

@@ -1,5 +1,6 @@
 """`fit`: what it refuses, in one line each, and what it says beside the numbers."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fits import Refused, fit, fit_groups
+from fits import Law, Refused, fit, fit_groups, law
+from fits.form import Parameter
 
 RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
 
@@ -17,7 +19,7 @@ def ratio_table(noise: float = 1e-3, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"ratio_domain": RATIOS, "loss_nats": loss})
 
 
-def refusal(law: str, table: pd.DataFrame, **options: Any) -> str:
+def refusal(law: str | Law, table: pd.DataFrame, **options: Any) -> str:
     with pytest.raises(Refused) as no:
         fit(law, table, **options)
     text = str(no.value)
@@ -218,3 +220,62 @@ def test_a_response_under_another_name_is_taken_only_when_it_is_the_only_one() -
     table = ratio_table().rename(columns={"loss_nats": "loss_domain_nats"})
     assert "loss_nats is taken from column loss_domain_nats" in fit("cmr-ratio", table).notes
     assert "needs loss_nats" in refusal("cmr-ratio", table.assign(loss_general_nats=2.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"starts": {"s": ()}}, "starts of s: [] must be finite numbers, at least one"),
+        ({"starts": {"s": (0.3, np.nan)}}, "starts of s: [0.3, nan] must be finite numbers"),
+        ({"near": {"s": np.inf}}, "starts of s: [inf] must be finite numbers"),
+        ({"bound": {"s": (0.0, 9.0)}, "starts": {"s": (0.0,)}}, "start 0 of s: it is a scale"),
+        ({"tie": {"beta": "alpha"}, "bound": {"beta": (0, 1)}}, "beta is tied: it needs no bounds"),
+    ],
+)
+def test_starts_that_lead_nowhere_are_refused(options: dict[str, Any], said: str) -> None:
+    assert said in refusal("cmr-ratio", ratio_table(), **options)
+
+
+def test_a_law_without_starts_says_so() -> None:
+    alone = (Parameter("alpha", ""), Parameter("s", "", 0.01, 10.0), Parameter("beta", ""))
+    bare = replace(law("cmr-ratio"), parameters=alone)
+    assert "has no starts of s: give `starts` or `near`" in refusal(bare, ratio_table())
+    assert fit(bare, ratio_table(), near={"s": 0.4}).params["s"] == pytest.approx(
+        fit("cmr-ratio", ratio_table()).params["s"], rel=1e-5
+    )
+
+
+def test_a_unit_without_a_name_is_refused() -> None:
+    table = ratio_table().assign(run=[1.0, 1.0, 2.0, 2.0, np.nan, np.nan])
+    said = refusal("cmr-ratio", table, interval="bootstrap", by="run")
+    assert said == "column 'run' has 2 rows without a value"
+
+
+def test_many_units_that_were_asked_for_are_not_called_few() -> None:
+    table = pd.concat([ratio_table(seed=k).assign(run=k) for k in range(9)])
+    found = fit("cmr-ratio", table, interval="units", by="run")
+    assert len(found.unit_params) == 9
+    assert not any("too few" in note for note in found.notes)
+
+
+def test_resamplings_of_too_few_different_points_are_left_out_and_counted() -> None:
+    table = ratio_table()  # 6 rows for 3 parameters: some draws hold 2 of them
+    found = fit("cmr-ratio", table, interval="bootstrap", draws=300)
+    few = 300 - len(found.draws)
+    assert 0 < few < 30  # 1.99 % are expected: fewer than 3 different of 6 rows
+    assert f"{few} of 300 resamplings have no fit and are left out" in found.notes
+
+
+def test_resampling_lifts_a_coefficient_off_0() -> None:
+    size, tokens = (
+        a.ravel() for a in np.meshgrid(np.geomspace(5e7, 2e10, 5), np.geomspace(1e9, 1e12, 8))
+    )
+    x = {"n_params": size, "n_tokens": tokens}
+    truth = {"E": 1.5, "a": 141.0, "b": 0.0, "eta": 0.121}
+    noise = 0.01 * np.random.default_rng(2).normal(size=40)
+    table = pd.DataFrame({**x, "loss_nats": law("over-training").predict(truth, x) + noise})
+    for objective in ("squares", "huber-log"):
+        found = fit("over-training", table, objective=objective, interval="bootstrap", draws=60)
+        assert found.params["b"] < 1e-6
+        lifted = sum(draw["b"] > 1.0 for draw in found.draws)
+        assert 3 < lifted < 57, objective
