@@ -5,7 +5,7 @@ used. Never imports the training core: a table from any trainer will do.
 
     import fits
     table = fits.read_table("losses.csv")
-    one = fits.fit("chinchilla", table, bootstrap=200)
+    one = fits.fit("chinchilla", table)
     print(one.summary())
 """
 
@@ -24,6 +24,13 @@ _WHERE = {
     "Law": "fits.form",
     "law": "fits.laws",
     "all_laws": "fits.laws",
+    "made_points": "fits.made",
+    "made_curves": "fits.made",
+    "isoflop": "fits.isoflops",
+    "envelope": "fits.envelopes",
+    "Frontier": "fits.frontier",
+    "Rates": "fits.rates",
+    "schedule": "fits.rates",
     "read_table": "fits.table",
     "write_table": "fits.table",
     "critical_ratio": "fits.critical",

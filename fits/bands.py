@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fits.identify import coordinate_jacobian, covariance
+from fits.identify import coordinate_scales, covariance
 from fits.problem import Problem
 from fits.uncertainty import t_quantile
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from fits.result import Fit
 
 Floats = NDArray[np.float64]
-QUANTILES = np.linspace(0.01, 0.99, 41)  # of the residuals that each drawn curve carries
+QUANTILES = (np.arange(40) + 0.5) / 40  # of the residuals that each drawn curve carries
+BLOCK_VALUES = 4_000_000  # of drawn curves with their residuals, held at a time
 
 
 def band_of(one: "Fit", x: Mapping[str, Any], new: bool) -> tuple[Floats, Floats, Floats]:
@@ -35,8 +36,8 @@ def band_of(one: "Fit", x: Mapping[str, Any], new: bool) -> tuple[Floats, Floats
     spread = None if one.spare < 1 else covariance(one.problem, one.params)
     if spread is None:
         return predicted, np.full(count, -np.inf), np.full(count, np.inf)
-    free = one.problem.free
-    down = coordinate_jacobian(there, one.params, free)
+    scales = coordinate_scales(one.problem, one.params)
+    down = there.residual_jacobian(one.params, one.problem.free) * scales
     variance = np.sum((down @ spread) * down, axis=1)
     if new:
         r = one.problem.residuals(one.params)
@@ -60,11 +61,18 @@ def _drawn_band(one: "Fit", there: Problem, predicted: Floats, new: bool) -> tup
     names = one.law.names
     sets = {name: np.array([[draw[name]] for draw in one.draws]) for name in names}
     drawn = there.predict(sets)
+    tail = [(1 - one.level) / 2, (1 + one.level) / 2]
     if new:  # each drawn curve carries each residual, relative as the objective measures it
-        r = np.quantile(one.problem.residuals(one.params), QUANTILES)[None, :, None]
+        shrunk = math.sqrt(one.points / max(one.spare, 1))  # a fit's residuals are less than noise
+        r = shrunk * np.quantile(one.problem.residuals(one.params), QUANTILES)[None, :, None]
         log = one.problem.objective.log
-        carried = drawn[:, None] * np.exp(r) if log else drawn[:, None] + r
-        drawn = carried.reshape(-1, len(predicted))
-    tail = (1 - one.level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+        wide = max(1, BLOCK_VALUES // (len(drawn) * len(QUANTILES)))
+        parts = []
+        for first in range(0, len(predicted), wide):
+            curves = drawn[:, None, first : first + wide]
+            carried = curves * np.exp(r) if log else curves + r
+            parts.append(np.quantile(carried.reshape(-1, curves.shape[2]), tail, axis=0))
+        low, high = np.concatenate(parts, axis=1)
+    else:
+        low, high = np.quantile(drawn, tail, axis=0)
     return np.minimum(low, predicted), np.maximum(high, predicted)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fits.errors import Refused
 from fits.form import RATES, Law
-from fits.identify import Identified, identify
+from fits.identify import Identified, at_zero, identify
 from fits.interval import Interval
 from fits.laws import law as law_named
 from fits.objective import Objective
@@ -84,7 +84,7 @@ def fit(
     _refuse_options(interval, draws, level)
     rule = objective_named(objective or law.objective)
     if by:
-        require_column(by, table)
+        _require_groups(table, by)
     elif interval == "units":
         raise Refused("interval 'units' needs `by`, the column of the independent unit")
     chosen, notes = resolve_columns(law, table, columns)
@@ -99,7 +99,7 @@ def fit(
     pinned, bounds, tied = _asked(law, pin, bound, tie)
     problem = Problem(law, take(x, kept), y[kept], rule, pinned, bounds, tied)
     _refuse_too_few(problem, holdout)
-    _refuse_starts(problem, starts, near)
+    _refuse_starts(problem, starts or {}, near or {})
     units = frame[by][kept].tolist() if by else list(range(int(kept.sum())))
     best, status, intervals, resampled, each, more = _estimate(
         problem, near, starts, interval, draws, units, level
@@ -156,18 +156,29 @@ def fit_shared(
     """
     law = law_named(law) if isinstance(law, str) else law
     _require_groups(table, per)
-    groups = sorted(table[per].unique().tolist())
+    where = options.pop("where", None)
+    frame = table[rows_where(table, where)] if where else table
+    groups = [value for value, _ in frame.groupby(per, sort=True)]
     if len(groups) < 2:
-        raise Refused(f"column {per!r} has one value: there is nothing to share")
+        raise Refused(f"column {per!r} has {len(groups)} values: there is nothing to share")
     whole = shared_law(law, per, groups, shared)
-    alone = {"interval": "none", "starts": options.get("starts")}
-    kept = {k: v for k, v in options.items() if k in ("columns", "where", "objective", "rates")}
-    starts: dict[str, Sequence[float]] = {}
-    for one in fit_groups(law, table, per, **kept, **alone):
-        for name in law.names:
-            if name not in shared and name not in law.linear:
-                starts[f"{name}[{label(one.group[per])}]"] = (one.params[name],)
-    return fit(whole, table, **{**options, "starts": starts})
+    given = dict(options.pop("starts", None) or {})
+    starts = {name: values for name, values in given.items() if name not in law.names}
+    starts |= {name: values for name, values in given.items() if name in shared}
+    alone = {k: v for k, v in options.items() if k in ("columns", "objective", "rates")}
+    alone |= {"interval": "none", "starts": {k: v for k, v in given.items() if k in law.names}}
+    own = [name for name in law.names if name not in shared and name not in law.linear]
+    for value, rows in frame.groupby(per, sort=True):
+        if own and "near" not in options:
+            try:
+                one = fit(law, rows, **alone)
+            except (
+                Refused
+            ):  # too few points to be fitted alone: all groups as one say where to start
+                one = fit(law, frame, **alone)
+            for name in own:
+                starts.setdefault(f"{name}[{label(value)}]", (one.params[name],))
+    return fit(whole, frame, **options, starts=starts)
 
 
 # Before the fit ------------------------------------------------------------------------------
@@ -230,8 +241,9 @@ def _asked(
             raise Refused(f"cannot pin {name} at {value}: it is not a finite number")
     bounds = {}
     for name, (low, high) in (bound or {}).items():
-        if name in pinned:
-            raise Refused(f"{name} is pinned: it needs no bounds")
+        if name in pinned or name in (tie or {}):
+            verb = "pinned" if name in pinned else "tied"
+            raise Refused(f"{name} is {verb}: it needs no bounds")
         if not low < high:
             raise Refused(f"bounds of {name}: {low:g} must lie below {high:g}")
         bounds[name] = (float(low), float(high))
@@ -263,14 +275,22 @@ def _refuse_too_few(problem: Problem, holdout: str | None) -> None:
 
 
 def _refuse_starts(
-    problem: Problem,
-    starts: Mapping[str, Sequence[float]] | None,
-    near: Mapping[str, float] | None,
+    problem: Problem, starts: Mapping[str, Sequence[float]], near: Mapping[str, float]
 ) -> None:
-    for name in (*(starts or {}), *(near or {})):
-        if name not in problem.law.names:
-            known = ", ".join(problem.law.names)
-            raise Refused(f"law {problem.law.name} has no parameter {name!r}; it has {known}")
+    law = problem.law
+    for name, values in (*starts.items(), *((name, (value,)) for name, value in near.items())):
+        if name not in law.names:
+            raise Refused(
+                f"law {law.name} has no parameter {name!r}; it has {', '.join(law.names)}"
+            )
+        if not len(values) or not np.all(np.isfinite(values)):
+            raise Refused(f"starts of {name}: {list(values)} must be finite numbers, at least one")
+        projected = name in near and name in law.linear  # wherever it starts
+        if name in problem.free and problem.by_log(name) and not projected and min(values) <= 0:
+            raise Refused(f"start {min(values):g} of {name}: it is a scale and must be positive")
+    for name in problem.free:
+        if not (near or name in starts or name in law.linear or law.parameter(name).starts):
+            raise Refused(f"law {law.name} has no starts of {name}: give `starts` or `near`")
     lacking = [name for name in problem.searched if near and name not in near]
     if lacking:
         raise Refused(f"`near` lacks {', '.join(lacking)}")
@@ -308,6 +328,10 @@ def _estimate(
             break
         again = solve(problem, better)
         best = dataclasses.replace(again, starts=best.starts + 1, agree=1)
+    else:
+        status = identify(problem, best.params)
+        intervals, *_ = _intervals(problem, best, status, "covariance", draws, units, level)
+        notes = [*notes, "profiles keep finding better fits: intervals are of the curvature"]
     return best, status, intervals, resampled, each, notes
 
 
@@ -344,7 +368,7 @@ def _intervals(
         notes = [f"{lost} of {draws} resamplings have no fit and are left out"] if lost else []
         return intervals, found, [], notes, None
     if interval in ("bootstrap", "units"):
-        return _over_units(problem, best, units, level, none)
+        return _over_units(problem, best, units, level, none, interval)
     if problem.objective.kinked:
         return none(f"objective {problem.objective.name} has no curvature: resample")
     if status.covariance is None or status.rise is None:
@@ -361,21 +385,28 @@ def _intervals(
     return found_intervals, [], [], [], better
 
 
-def _over_units(problem: Problem, best: Solution, units: list[Any], level: float, none: Any) -> Any:
+def _over_units(
+    problem: Problem, best: Solution, units: list[Any], level: float, none: Any, asked: Method
+) -> Any:
     """t intervals over units, each fitted alone: what few units allow."""
     kinds = list(dict.fromkeys(units))
+    zero = [name for name in at_zero(problem, best.params) if name in problem.law.linear]
+    near = {name: value for name, value in best.params.items() if name not in zero}
     each = []
     for kind in kinds:
         rows = np.flatnonzero([unit == kind for unit in units])
         part = dataclasses.replace(problem, x=take(problem.x, rows), y=problem.y[rows])
         if different(part.x) < len(problem.free):
-            return none(f"{len(kinds)} units: too few to resample, and too small to fit alone")
-        each.append(solve(part, near=best.params).params)
+            few = "too few to resample, and too small" if asked == "bootstrap" else "too small"
+            return none(f"{len(kinds)} units: {few} to fit alone")
+        each.append(solve(part, near=near).params)
     if len(kinds) < 2:
         return none("one unit: its noise cannot be measured")
     intervals = unit_intervals(each, best.params, level)
-    note = f"{len(kinds)} units are too few to resample: t intervals over their own fits"
-    return {name: intervals[name] for name in problem.free}, [], each, [note], None
+    notes = []
+    if asked == "bootstrap":
+        notes = [f"{len(kinds)} units are too few to resample: t intervals over their own fits"]
+    return {name: intervals[name] for name in problem.free}, [], each, notes, None
 
 
 def _agreement(best: Solution) -> list[str]:
@@ -413,7 +444,7 @@ def _with_held_out(result: Fit, x: dict[str, Any], y: Any) -> Fit:
     predicted, low, high = result.band(x, "new")
     rows = tuple(
         HeldOut(
-            row(x, k),
+            row(result.law, x, k),
             float(y[k]),
             float(predicted[k]),
             float(low[k]) if np.isfinite(low[k]) else None,

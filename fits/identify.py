@@ -10,6 +10,7 @@ from fits.problem import Floats, Problem
 
 ILL_CONDITIONED = 1e7  # of the column-scaled Jacobian: beyond it the numbers are a matter of taste
 ROUNDING = 1e-9  # of the response: a parameter that moves it by less has no influence
+AT_BOUND = 1e-6  # relative distance from a bound within which a parameter sits at it
 TRADE_OFF = 0.99  # correlation from which a pair is called one
 LOOSE = 0.5  # standard error, of the logarithm or of the value, from which it matters
 MOST_PAIRS = 3
@@ -35,38 +36,63 @@ class Identified:
 def identify(problem: Problem, params: dict[str, float]) -> Identified:
     """Status of a solution; nothing here raises."""
     names = problem.free
-    bound, notes = _bounds_reached(problem, params)
+    bound = bounds_reached(problem, params)
+    notes = tuple(f"{name} sits at its bound {end:g}" for name, end in bound.items())
     moved = [name for name in names if name not in bound]
-    jacobian = coordinate_jacobian(problem, params, names)
+    jacobian = coordinate_jacobian(problem, params)
     why = _unidentified(problem, params, jacobian, names, moved)
     if why:
-        return Identified(why, bound, (), None, None, (*notes, f"not identified: {why}"))
+        return Identified(why, tuple(bound), (), None, None, (*notes, f"not identified: {why}"))
     found = _spread(problem, params)
     if found is None:
-        return Identified("", bound, (), None, None, notes)
-    pairs, said = _trade_offs(problem, params, found[0])
-    return Identified("", bound, pairs, *found, (*notes, *said))
+        return Identified("", tuple(bound), (), None, None, notes)
+    pairs, said = _trade_offs(problem, params, found[0], moved)
+    return Identified("", tuple(bound), pairs, *found, (*notes, *said))
 
 
-def coordinate_jacobian(
-    problem: Problem, params: dict[str, float], names: tuple[str, ...]
-) -> Floats:
-    """Minus the derivatives of the residuals by coordinates, [n, p]."""
-    scale = [params[name] if problem.by_log(name) else 1.0 for name in names]
-    return problem.residual_jacobian(params, names) * np.array(scale)
+def coordinate_jacobian(problem: Problem, params: dict[str, float]) -> Floats:
+    """Minus the derivatives of the residuals by coordinates of the free parameters, [n, p]."""
+    return problem.residual_jacobian(params, problem.free) * coordinate_scales(problem, params)
 
 
-def _bounds_reached(
-    problem: Problem, params: dict[str, float]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    reached, notes = [], []
+def coordinate_scales(problem: Problem, params: dict[str, float]) -> Floats:
+    """Derivatives [p] of the free parameters by their coordinates; of a scale at 0, which has no
+    logarithm to speak of, its own value is the coordinate."""
+    zero = at_zero(problem, params)
+    names = problem.free
+    return np.array([params[n] if problem.by_log(n) and n not in zero else 1.0 for n in names])
+
+
+def bounds_reached(problem: Problem, params: dict[str, float]) -> dict[str, float]:
+    """Free parameters that sit at a bound, and the bound."""
+    reached = dict.fromkeys(at_zero(problem, params), 0.0)
     for name in problem.free:
         for bound in problem.limits(name):
-            near = 1e-6 * max(1.0, abs(bound)) if bound else 1e-9
-            if math.isfinite(bound) and abs(params[name] - bound) <= near:
-                reached.append(name)
-                notes.append(f"{name} sits at its bound {bound:g}")
-    return tuple(reached), tuple(notes)
+            near = AT_BOUND * abs(bound) if bound else ROUNDING
+            by_log_of_0 = bound == 0.0 and problem.by_log(name)
+            if math.isfinite(bound) and not by_log_of_0 and abs(params[name] - bound) <= near:
+                reached[name] = bound
+    return {name: reached[name] for name in problem.free if name in reached}
+
+
+def at_zero(problem: Problem, params: dict[str, float]) -> tuple[str, ...]:
+    """Scales so near 0 that they contribute nothing, and would at another value."""
+    names = tuple(name for name in problem.free if problem.by_log(name))
+    slopes = np.linalg.norm(problem.residual_jacobian(params, names), axis=0)
+    nothing = ROUNDING * _size(problem)
+    return tuple(
+        name
+        for name, slope in zip(names, slopes, strict=True)
+        if 0 < slope < np.inf
+        and slope * params[name] <= nothing
+        and (name in problem.law.linear or params[name] <= ROUNDING)
+    )
+
+
+def _size(problem: Problem) -> float:
+    """The norm of the response, or of as many ones where its logarithm is fitted."""
+    log = problem.objective.log
+    return math.sqrt(len(problem.y)) if log else float(np.linalg.norm(problem.y))
 
 
 def _unidentified(
@@ -79,10 +105,10 @@ def _unidentified(
     """Why the parameters are not identified by these points, or nothing."""
     size = np.linalg.norm(jacobian, axis=0)
     reach = size * [1.0 if problem.by_log(n) else max(1.0, abs(params[n])) for n in names]
-    response = math.sqrt(len(problem.y)) if problem.objective.log else np.linalg.norm(problem.y)
     if not np.all(np.isfinite(size)):
         return "the law's slope is not finite on these points"
-    idle = [n for n, one in zip(names, reach, strict=True) if one <= ROUNDING * response]
+    nothing = ROUNDING * _size(problem)
+    idle = [n for n, one in zip(names, reach, strict=True) if n in moved and one <= nothing]
     if idle:
         return (
             f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no influence on these points"
@@ -121,7 +147,7 @@ def _spread(problem: Problem, params: dict[str, float]) -> tuple[Floats, Floats]
     bends = problem.objective.bends(r)
     if np.count_nonzero(bends) < width:
         return None
-    jacobian = coordinate_jacobian(problem, params, problem.free)
+    jacobian = coordinate_jacobian(problem, params)
     size = np.linalg.norm(jacobian, axis=0)
     scaled = jacobian / np.where(size > 0, size, 1.0)
     root = np.linalg.pinv(scaled * np.sqrt(bends)[:, None], rcond=1e-12)
@@ -139,7 +165,7 @@ def _spread(problem: Problem, params: dict[str, float]) -> tuple[Floats, Floats]
 
 
 def _trade_offs(
-    problem: Problem, params: dict[str, float], covariance: Floats
+    problem: Problem, params: dict[str, float], covariance: Floats, moved: list[str]
 ) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     names = problem.free
     error = np.sqrt(np.diag(covariance))
@@ -150,7 +176,8 @@ def _trade_offs(
         for j in range(i):
             size = [1.0 if problem.by_log(n) else abs(params[n]) for n in (first, names[j])]
             loose = max(error[i] / max(size[0], 1e-300), error[j] / max(size[1], 1e-300))
-            if abs(correlation[i, j]) >= TRADE_OFF and loose >= LOOSE:
+            free = first in moved and names[j] in moved
+            if free and abs(correlation[i, j]) >= TRADE_OFF and loose >= LOOSE:
                 found.append((abs(correlation[i, j]), names[j], first))
     found.sort(reverse=True)
     pairs = tuple((a, b) for _, a, b in found[:MOST_PAIRS])

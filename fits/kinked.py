@@ -19,11 +19,13 @@ SETTLED = 1e-13  # relative gain of a program below which the optimum is reached
 
 
 def exact_optimum(problem: Problem, near: Mapping[str, float]) -> tuple[dict[str, float], float]:
-    """(parameters, objective) of the optimum that lies nearest to `near`."""
+    """(parameters, objective) of the optimum nearest to `near`, where the law has a value."""
     names = problem.free
     u = inside(problem, names, np.array([[near[name] for name in names]]))[0]
     low, high = bounds(problem, names)
     params, value = dict(near), problem.value(near)
+    if not np.isfinite(value):
+        return params, value
     radius = 0.1
     for _ in range(PROGRAMS):
         step = _program(problem, params, names, radius, low - u, high - u)

@@ -29,20 +29,22 @@ _ALLOWED = (
 class Objective:
     """`number` is Huber's delta (in the unit of the residual) or the quantile of a pinball.
 
-    `smooth` rounds the kink of `absolute` and `pinball` within that distance of 0 (0: not at all).
+    `smooth`, a number or one for each lane [S, 1], rounds the kink of `absolute` and `pinball`
+    within that distance of 0; None: not at all.
     """
 
     loss: str
     log: bool = False
     number: float = 0.0
-    smooth: float = 0.0
+    smooth: Any = None
 
     @property
     def name(self) -> str:
-        """As `objective` reads it."""
+        """As `objective` reads it, to the last digit."""
         kind = f"{self.loss}-log" if self.log else self.loss
         if self.loss == "pinball" or (self.loss == "huber" and self.number != HUBER_DELTA):
-            return f"{kind}:{self.number:g}"
+            short = f"{self.number:g}"
+            return f"{kind}:{short if float(short) == self.number else repr(self.number)}"
         return kind
 
     @property
@@ -65,7 +67,7 @@ class Objective:
         if self.loss == "huber":
             d = self.number
             return np.where(size <= d, 0.5 * r * r, d * (size - 0.5 * d))
-        if self.smooth:
+        if self.smooth is not None:
             size = np.where(
                 size <= self.smooth, 0.5 * r * r / self.smooth, size - 0.5 * self.smooth
             )
@@ -79,7 +81,9 @@ class Objective:
         if self.loss == "huber":
             weight = np.minimum(1.0, self.number / np.maximum(size, 1e-300))
         else:
-            weight = self._side(r) / np.maximum(size, self.smooth or 1e-300)
+            weight = self._side(r) / np.maximum(
+                size, 1e-300 if self.smooth is None else self.smooth
+            )
         return weight * r, weight
 
     def bends(self, r: Floats) -> Floats:

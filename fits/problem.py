@@ -87,6 +87,11 @@ class Problem:
         total = float(self.objective.losses(self.residuals(params)).sum())
         return total if np.isfinite(total) else np.inf
 
+    def value_of_share(self, share: float) -> float:
+        """The objective if every residual were this share of the response: a scale for rounding."""
+        size = np.ones_like(self.y) if self.objective.log else self.y
+        return float(self.objective.losses(share * size).sum())
+
     def jacobian(self, params: Mapping[str, float], names: tuple[str, ...]) -> Floats:
         """Derivatives of the prediction by free parameters, [n, len(names)]."""
         free: dict[str, Any] = {name: params[name] for name in self.free}

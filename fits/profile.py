@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fits.identify import coordinates
+from fits.identify import at_zero, coordinates
 from fits.interval import Interval
 from fits.lanes import Lanes, bounds, outside
 from fits.problem import Floats, Problem
@@ -21,9 +21,12 @@ from fits.uncertainty import t_quantile
 
 # distances at which the profile is first looked at, in half widths of the covariance interval
 DISTANCES = (0.6, 1.0, 1.5, 2.5, 5.0, 15.0, 100.0, 1e4)
+NEAR_ZERO = (1e-6, 1e-3, 0.1, 0.3)
 FINE, ROUNDS = 3, 2  # points within a bracket, and how often it is narrowed
 PRECISION = 1e-8  # of a profiled objective; the limit lies far more above the best
 STEPS = 100
+NOISE_FREE = 1e-12  # residuals that are this part of the response are rounding
+ROUNDED = 1e-7  # and by how much: the objective of residuals that small
 BETTER = 1e-6  # relative: what a profile must find below the best objective to be worth a word
 
 
@@ -47,14 +50,20 @@ def profile(
     if spare < 1:
         return Profile(Interval(None, None, "profile", "as many parameters as points"), None)
     k = problem.free.index(name)
-    if covariance[k, k] <= 0.0:
+    if covariance[k, k] <= 0.0 or best.objective <= problem.value_of_share(NOISE_FREE):
         exact = best.params[name]
         return Profile(Interval(exact, exact, "profile", "no scatter around the law"), None)
     limit = best.objective + 0.5 * t_quantile(level, spare) ** 2 * float(rise[k])
-    ends, better = [], None
+    ends: list[float | None] = []
+    better: dict[str, float] | None = None
+    half = t_quantile(level, spare) * math.sqrt(covariance[k, k])
+    zero = name in at_zero(problem, best.params)
     for sign in (-1.0, 1.0):
+        if zero and sign < 0:  # nothing lies below
+            ends.append(None)
+            continue
         side = _Side(problem, best, name, covariance, sign)
-        end, found = side.end(limit, t_quantile(level, spare))
+        end, found = side.end(limit, side.places(half, zero))
         ends.append(end)
         better = better or found
     notes = [word for word, end in zip(("below", "above"), ends, strict=True) if end is None]
@@ -71,15 +80,19 @@ class _Side:
         self.problem, self.best, self.name, self.sign = problem, best, name, sign
         self.k = problem.free.index(name)
         self.centre = coordinates(problem, best.params)
-        self.error = math.sqrt(covariance[self.k, self.k])
         self.slant = covariance[:, self.k] / covariance[self.k, self.k]
         low, high = bounds(problem, problem.free)
         self.low, self.high = low, high
         self.bound = float((low if sign < 0 else high)[self.k])
 
-    def end(self, limit: float, quantile: float) -> tuple[float | None, dict[str, float] | None]:
+    def places(self, half: float, zero: bool) -> Floats:
+        """Coordinates to look at first, from a half width; of a scale at 0 that of its value."""
+        if zero:
+            return np.log(half * np.array([*NEAR_ZERO, *DISTANCES]))
+        return self.centre[self.k] + self.sign * half * np.array(DISTANCES)
+
+    def end(self, limit: float, at: Floats) -> tuple[float | None, dict[str, float] | None]:
         """(where the profile crosses the limit, a better solution met on the way)."""
-        at = self.centre[self.k] + self.sign * quantile * self.error * np.array(DISTANCES)
         beyond = (at - self.bound) * self.sign >= 0
         if beyond.any():
             at = np.append(at[~beyond], self.bound)
@@ -102,7 +115,7 @@ class _Side:
             inner = int(np.flatnonzero(values > limit)[0]) - 1
             outer = inner + 1
         if self._at_bound(u[inner]):
-            return None, None  # another parameter's bound made this end, not the data
+            return None, None  # a bound of the law made this end, not the data
         rise = np.sqrt(np.maximum(values[[inner, outer]] - self.best.objective, 0.0))
         wanted = math.sqrt(max(limit - self.best.objective, 0.0))
         part = (wanted - rise[0]) / max(rise[1] - rise[0], 1e-300)
@@ -136,17 +149,19 @@ class _Side:
     def _better(self, u: Floats, values: Floats) -> dict[str, float] | None:
         k = int(values.argmin())
         floor = max(self.best.objective * (1 - BETTER), 0.0)
-        if not values[k] < floor - 1e-14 * float(self.problem.y @ self.problem.y):
+        if not values[k] < floor - self.problem.value_of_share(ROUNDED):
             return None
         return {
             n: float(outside(self.problem, n, u[k, j])) for j, n in enumerate(self.problem.free)
         }
 
     def _at_bound(self, u: Floats) -> bool:
-        others = [
-            j for j, n in enumerate(self.problem.free) if n in self.problem.searched and j != self.k
-        ]
-        return any(u[j] in (self.low[j], self.high[j]) for j in others)
+        searched, asked = self.problem.searched, self.problem.bounds  # what is asked for is known
+        return any(
+            u[j] in (self.low[j], self.high[j])
+            for j, n in enumerate(self.problem.free)
+            if n in searched and n not in asked and j != self.k
+        )
 
 
 def profile_intervals(

@@ -128,7 +128,7 @@ def spread(one: Fit, quantity: Quantity) -> Spread:
     if found is None:
         return Spread(values, one.level, "none", note=_why_none(one))
     slopes = gradient(problem, one.params, quantity, np.sqrt(np.diag(found)))
-    jacobian = coordinate_jacobian(problem, one.params, problem.free)
+    jacobian = coordinate_jacobian(problem, one.params)
     unknown = depends_on_unknown(jacobian, slopes)
     variance = np.sum((slopes @ found) * slopes, axis=1)
     variance[unknown | ~np.isfinite(variance)] = np.inf

@@ -128,8 +128,9 @@ class Fit:
 
     def interval(self, name: str) -> Interval:
         """The interval of one parameter. Raises Refused."""
-        if name in self.pinned:
-            raise Refused(f"{name} is pinned: it has no interval")
+        if self.tied.get(name, name) in self.pinned:
+            also = f"tied to {self.tied[name]}, which is " if name in self.tied else ""
+            raise Refused(f"{name} is {also}pinned: it has no interval")
         name = self.tied.get(name, name)
         if name not in self.intervals:
             raise Refused(f"{self.law_name} has no parameter {name!r}: {', '.join(self.params)}")

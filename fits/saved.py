@@ -10,7 +10,7 @@ import numpy as np
 
 from fits.errors import Refused
 from fits.files import write_whole
-from fits.form import Law
+from fits.form import GROUP, Law
 from fits.interval import Interval
 from fits.laws import law as law_named
 from fits.objective import objective as objective_named
@@ -115,18 +115,22 @@ def _read(tree: Mapping[str, Any], laws: Sequence[Law]) -> Fit:
     if any(len(values) != len(y) for values in x.values()):
         raise Refused("not a fit: its columns of data differ in length")
     tied = {str(k): str(one["tied"]) for k, one in tree["params"].items() if one.get("tied")}
-    if not set(tied.values()) <= set(params):
-        raise Refused("not a fit: a parameter is tied to none of the law's")
     pinned = {k: params[k] for k, one in tree["params"].items() if one["method"] == "pinned"}
+    if not set(tied.values()) <= set(params) - set(tied) or set(tied) & set(pinned):
+        raise Refused("not a fit: a parameter is tied to none that the law has and the fit found")
+    if set(tied) | set(pinned) == set(params):
+        raise Refused("not a fit: no parameter was free")
+    objective = objective_named(str(tree["objective"]["name"]))
+    _refuse_data(law, objective.log, x, y)
     return Fit(
         law=law,
         params=params,
         intervals={
-            str(k): Interval(_end(v["low"]), _end(v["high"]), str(v["method"]), str(v["note"]))
+            str(k): _interval(v)
             for k, v in tree["params"].items()
             if k not in pinned and k not in tied
         },
-        objective=objective_named(str(tree["objective"]["name"])).name,
+        objective=objective.name,
         objective_value=_number(tree["objective"]["value"]),
         starts=int(tree["starts"]),
         agree=int(tree["agree"]),
@@ -135,34 +139,67 @@ def _read(tree: Mapping[str, Any], laws: Sequence[Law]) -> Fit:
         pinned=pinned,
         bounds={str(k): _bounds(law, k, ends) for k, ends in tree["bounds"].items()},
         tied=tied,
-        group=dict(tree["group"]),
+        group={str(key): _scalar(value) for key, value in tree["group"].items()},
         name=str(tree["name"]),
         level=level,
         held_out=tuple(_held_out(row) for row in tree["holdout"]["rows"]),
         draws=tuple(_params(law, draw) for draw in tree["draws"]),
-        unit_params=tuple(_params(law, one) for one in tree["unit_params"]),
-        notes=tuple(map(str, tree["notes"])),
-        exclusions=tuple(map(str, tree["exclusions"])),
+        unit_params=_units(law, tree["unit_params"]),
+        notes=_texts(tree["notes"]),
+        exclusions=_texts(tree["exclusions"]),
     )
+
+
+def _refuse_data(law: Law, log: bool, x: Mapping[str, Any], y: Any) -> None:
+    if len(y) == 0:
+        raise Refused("not a fit: it holds no points")
+    for one in law.variables:
+        if one.positive and one.name in x and not (x[one.name] > 0).all():
+            raise Refused(f"not a fit: {one.name} must be positive")
+    if (log or law.response.positive) and not (y > 0).all():
+        raise Refused(f"not a fit: {law.response.name} must be positive")
+    if law.groups and not np.isin(x[GROUP], np.arange(len(law.groups))).all():
+        raise Refused("not a fit: a point is of no group that was fitted")
+
+
+def _interval(tree: Mapping[str, Any]) -> Interval:
+    one = Interval(_end(tree["low"]), _end(tree["high"]), str(tree["method"]), str(tree["note"]))
+    if one.low is not None and one.high is not None and one.low > one.high:
+        raise Refused("not a fit: an interval ends before it begins")
+    return one
+
+
+def _units(law: Law, trees: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], ...]:
+    if len(trees) == 1:
+        raise Refused("not a fit: one unit has no scatter")
+    return tuple(_params(law, one) for one in trees)
+
+
+def _texts(lines: Any) -> tuple[str, ...]:
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise Refused("not a fit: notes and exclusions are lists of text")
+    return tuple(lines)
 
 
 def _shared_to_dict(one: Fit) -> dict[str, Any] | None:
     if not one.law.groups:
         return None
-    own = law_named(one.law_name).names
     return {
         "per": one.law.per,
         "groups": [_plain(value) for value in one.law.groups],
-        "parameters": [name for name in own if name in one.law.names],
+        "parameters": [name for name in one.law.names if not name.endswith("]")],
     }
 
 
 def _param(one: Fit, name: str, value: float) -> dict[str, Any]:
-    if name in one.pinned:
-        return {"value": value, "low": value, "high": value, "method": "pinned", "note": ""}
-    own = one.intervals[one.tied.get(name, name)]
+    target = one.tied.get(name, name)
+    tied = {"tied": target} if name in one.tied else {}
+    if target in one.pinned:
+        method = "tied" if tied else "pinned"
+        return {"value": value, "low": value, "high": value, "method": method, "note": "", **tied}
+    own = one.intervals[target]
     plain = {"value": value, "low": own.low, "high": own.high, "method": own.method}
-    return {**plain, "note": own.note, **({"tied": one.tied[name]} if name in one.tied else {})}
+    return {**plain, "note": own.note, **tied}
 
 
 def _held_out(row: Mapping[str, Any]) -> HeldOut:
@@ -179,7 +216,13 @@ def _bounds(law: Law, name: Any, ends: Any) -> tuple[float, float]:
     if name not in law.names:
         raise Refused(f"not a fit: law {law.name} has no parameter {name!r}")
     low, high = ends
-    return (-math.inf if low is None else _number(low), math.inf if high is None else _number(high))
+    low, high = (
+        -math.inf if low is None else _number(low),
+        math.inf if high is None else _number(high),
+    )
+    if not low < high:
+        raise Refused(f"not a fit: the bounds of {name} leave nothing")
+    return low, high
 
 
 def _params(law: Law, values: Mapping[str, Any]) -> dict[str, float]:

@@ -50,7 +50,8 @@ def shared_law(law: Law, per: str, groups: Sequence[Any], shared: Sequence[str])
 
 
 def label(value: Any) -> str:
-    """A group's value as part of a name."""
+    """A group's value as part of a name: short, and every digit where it needs them."""
     if isinstance(value, (float, np.floating)):
-        return f"{float(value):.6g}"
+        short = f"{float(value):.6g}"
+        return short if float(short) == value else repr(float(value))
     return str(value)

@@ -54,11 +54,13 @@ def solve(
     """The best parameters from all starts of the law, or from `near` alone.
 
     `starts` replaces the law's values of some parameters, linear ones too; every combination is
-    tried. `near` may lack linear ones.
+    tried. `near` may lack linear ones; coefficients at 0 start anew, from there none would rise.
     """
     tried = _starts(problem, starts)
     if near:
-        tried = {name: np.array([near[name]]) for name in problem.free if name in near}
+        projected = [n for n in problem.law.linear if problem.by_log(n) and near.get(n, 1.0) <= 0]
+        names = [name for name in problem.free if name in near and name not in projected]
+        tried = {name: np.array([near[name]]) for name in names}
     count = len(next(iter(tried.values()))) if tried else 1
     one = Lanes(problem.y[None])
     ends, values = solve_lanes(problem, tried, one, count)
@@ -71,8 +73,7 @@ def solve(
         params = {name: float(end[0]) for name, end in polished.items()}
         value = float(polished_values[0])
         enough = value * (1 + AGREE)
-    size = problem.y @ problem.y if problem.objective.loss == "squares" else len(problem.y)
-    agree = int(np.sum(values <= enough + EXACT**2 * size))
+    agree = int(np.sum(values <= enough + problem.value_of_share(EXACT)))
     return Solution(params, value, count, max(1, agree))
 
 
@@ -156,15 +157,16 @@ def _rounded(
     """Lanes of a loss with a kink, which is rounded ever less: near the optimum, not on it."""
     low, high = bounds(problem, names)
     values, _, _ = _evaluate(problem, names, (), at, lanes)
-    points = len(problem.y) if lanes.weights is None else float(lanes.weights.sum(1).max())
+    points = len(problem.y) if lanes.weights is None else lanes.weights.sum(1)
     for part in ROUNDINGS:
-        typical = float(np.min(values)) / points if np.isfinite(values).any() else 1.0
-        near = replace(problem.objective, smooth=max(part * typical, 1e-300))
-        smooth = replace(problem, objective=near)
+        typical = np.where(np.isfinite(values), values, points) / points
+        radius = np.maximum(part * typical, 1e-300)[:, None]
 
         def evaluate(
-            u: Floats, rows: NDArray[np.intp], smooth: Problem = smooth
+            u: Floats, rows: NDArray[np.intp], radius: Floats = radius
         ) -> tuple[Floats, Floats, Floats]:
+            rounded = replace(problem.objective, smooth=radius[rows])
+            smooth = replace(problem, objective=rounded)
             return _evaluate(smooth, names, (), u, lanes.take(rows))
 
         at, _ = march(evaluate, at, low, high, ROUNDED_STEPS, 1e-7)

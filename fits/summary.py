@@ -32,8 +32,6 @@ _ESCAPED = "&%$#_{}"
 
 def summary(one: "Fit") -> str:
     """What was fitted and how, line by line."""
-    from fits.solve import AGREE, PRECISION
-
     law = one.law
     units = ", ".join(f"{v.name} ({v.unit})" for v in law.variables)
     lines = [
@@ -43,10 +41,9 @@ def summary(one: "Fit") -> str:
         f"  data      {one.points} points{_excluded(one)}",
         f"  objective {one.objective} = {one.objective_value:.6g}, a sum over points; "
         f"residual rms {one.residual_rms:.3g} {law.response.unit}",
-        f"  optimiser Levenberg-Marquardt, exact gradients, relative precision {PRECISION:g}; "
-        f"{one.agree} of {one.starts} starts agree within {AGREE:g}",
+        f"  optimiser {_optimiser(one)}",
         f"  status    {one.status}",
-        f"  level     {one.level:.0%}",
+        f"  level     {_percent(one.level)}",
     ]
     width = max(len(name) for name in one.params)
     for name, value in one.params.items():
@@ -76,7 +73,7 @@ def latex(fits: Sequence["Fit"]) -> str:
             cells.append(text)
         rows.append(" & ".join(cells) + r" \\")
     law = fits[0].law
-    note = f"{law.formula}; {law.source}; {fits[0].level:.0%} intervals"
+    note = f"{law.formula}; {law.source}; {_percent(fits[0].level)} intervals"
     return "\n".join(
         [
             f"% {note}".replace("\n", " "),
@@ -86,6 +83,21 @@ def latex(fits: Sequence["Fit"]) -> str:
             r"\end{tabular}",
         ]
     )
+
+
+def _optimiser(one: "Fit") -> str:
+    from fits.solve import AGREE, KINKED_AGREE, PRECISION
+
+    kinked = one.problem.objective.kinked
+    then = ", then linear programs" if kinked else f", relative precision {PRECISION:g}"
+    return (
+        f"Levenberg-Marquardt, exact gradients{then}; {one.agree} of {one.starts} starts agree "
+        f"within {KINKED_AGREE if kinked else AGREE:g}"
+    )
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:.6g}%"
 
 
 def _excluded(one: "Fit") -> str:

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from fits.identify import coordinates
+from fits.identify import at_zero, coordinates
 from fits.interval import Interval
 from fits.lanes import Lanes, outside
 from fits.problem import Floats, Problem
 from fits.solve import Solution, solve_lanes
+from fits.variables import points
 
+BLOCK_WEIGHTS = 8_000_000  # weights of rows held at a time: 64 MB
 MIN_BOOTSTRAP_UNITS = 6  # a percentile interval of three units covers 74 %, not 95 (tried)
 
 
@@ -41,8 +43,12 @@ def covariance_intervals(
     quantile = t_quantile(level, len(problem.y) - len(problem.free))
     centre = coordinates(problem, best.params)
     half = quantile * np.sqrt(np.diag(covariance))
+    zero = at_zero(problem, best.params)
     out = {}
     for k, name in enumerate(problem.free):
+        if name in zero:  # its coordinate is its value
+            out[name] = Interval(None, float(half[k]), "covariance", "not bounded below")
+            continue
         low, high = (float(outside(problem, name, centre[k] + s * half[k])) for s in (-1.0, 1.0))
         out[name] = Interval(low, high, "covariance")
     return out
@@ -56,20 +62,30 @@ def bootstrap(
 ) -> list[dict[str, float]]:
     """Parameters refitted on `draws` resamplings of whole units (rows with equal `units` value).
 
-    All refits run side by side, each row weighted by how often its unit was drawn. Refits that end
-    at no finite objective are left out.
+    Refits run side by side, each row weighted by how often its unit was drawn. Resamplings with
+    fewer different points than free parameters have no fit and are left out, as are those that end
+    at no finite objective. Coefficients at 0 start anew in each: from 0 none would rise.
     """
     kinds = list(dict.fromkeys(units))
     place = {kind: k for k, kind in enumerate(kinds)}
     of_row = np.array([place[unit] for unit in units])
+    point = points(problem.x)
     random = np.random.default_rng(seed)
-    chosen = random.integers(0, len(kinds), (draws, len(kinds)))
-    counts = np.stack([np.bincount(one, minlength=len(kinds)) for one in chosen])
-    weights = counts[:, of_row].astype(np.float64)
-    near = {name: np.full(draws, best.params[name]) for name in problem.free}
-    found, values = solve_lanes(problem, near, Lanes(problem.y[None], weights), draws)
-    sound = np.flatnonzero(np.isfinite(values))
-    return [{name: float(found[name][k]) for name in problem.law.names} for k in sound]
+    again = [name for name in at_zero(problem, best.params) if name in problem.law.linear]
+    near = {name: best.params[name] for name in problem.free if name not in again}
+    out = []
+    block = max(1, BLOCK_WEIGHTS // len(of_row))
+    for first in range(0, draws, block):
+        count = min(block, draws - first)
+        chosen = random.integers(0, len(kinds), (count, len(kinds)))
+        drawn = np.stack([np.bincount(one, minlength=len(kinds)) for one in chosen])[:, of_row]
+        several = [len(set(point[row > 0])) >= len(problem.free) for row in drawn]
+        weights = drawn.astype(np.float64)
+        start = {name: np.full(count, value) for name, value in near.items()}
+        found, values = solve_lanes(problem, start, Lanes(problem.y[None], weights), count)
+        sound = np.flatnonzero(np.isfinite(values) & several)
+        out += [{name: float(found[name][k]) for name in problem.law.names} for k in sound]
+    return out
 
 
 def percentile_interval(draws: Sequence[Mapping[str, float]], name: str, level: float) -> Interval:

@@ -69,13 +69,15 @@ def take(x: Mapping[str, Any], rows: Any) -> dict[str, Any]:
     return {name: values[rows] for name, values in x.items()}
 
 
-def row(x: Mapping[str, Any], k: int) -> dict[str, Any]:
+def row(law: Law, x: Mapping[str, Any], k: int) -> dict[str, Any]:
     """One row as plain values, for people and JSON."""
     plain: dict[str, Any] = {}
     for name, values in x.items():
         if name == RATES:
             plain["curve"] = values.curves[values.curve[k]].name
             plain["step"] = int(values.step[k])
+        elif name == GROUP:
+            plain[law.per] = law.groups[int(values[k])]
         else:
             plain[name] = float(values[k])
     return plain
@@ -83,13 +85,20 @@ def row(x: Mapping[str, Any], k: int) -> dict[str, Any]:
 
 def different(x: Mapping[str, Any]) -> int:
     """How many different points there are."""
+    return len(set(points(x).tolist()))
+
+
+def points(x: Mapping[str, Any]) -> NDArray[np.intp]:
+    """The number of each row's point, [n]: the same for rows whose variables are equal."""
     columns: list[list[Any]] = []
     for name, values in x.items():
         if name == RATES:
             columns += [values.curve.tolist(), values.step.tolist()]
         else:
             columns.append(values.tolist())
-    return len(set(zip(*columns, strict=True)))
+    numbers: dict[Any, int] = {}
+    rows = zip(*columns, strict=True)
+    return np.array([numbers.setdefault(one, len(numbers)) for one in rows], np.intp)
 
 
 def variables_to_dict(x: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,12 +119,29 @@ def parser() -> argparse.ArgumentParser:
         "--where", metavar="CONDITION", help="rows to use: 'column op value [and ...]'"
     )
     fit.add_argument("--holdout", metavar="CONDITION", help="rows to predict instead of fit")
+    fit.add_argument(
+        "--objective", metavar="NAME", help="squares, huber[:D], absolute, pinball:Q, or ...-log"
+    )
+    fit.add_argument(
+        "--interval", default="profile", help="profile (default), covariance, units or none"
+    )
     fit.add_argument("--bootstrap", type=int, default=0, metavar="K", help="intervals by K refits")
     fit.add_argument("--by", metavar="COLUMN", help="independent unit that resampling draws")
+    fit.add_argument("--level", type=float, default=0.95, help="of intervals (default .95)")
     fit.add_argument(
         "--columns", default="", metavar="NAME=COLUMN,...", help="where a law's variable is"
     )
     fit.add_argument("--pin", default="", metavar="NAME=VALUE,...", help="parameters to keep")
+    fit.add_argument(
+        "--bound", default="", metavar="NAME=LOW:HIGH,...", help="limits of parameters"
+    )
+    fit.add_argument("--tie", default="", metavar="NAME=OTHER,...", help="parameters made equal")
+    fit.add_argument(
+        "--share", default="", metavar="NAME,...", help="parameters in common to all of --per"
+    )
+    fit.add_argument(
+        "--rates", metavar="TABLE", help="learning rate of every step: columns curve, step, lr"
+    )
     fit.add_argument("--to", metavar="FILE.json", help="write the fits, for predict and plot")
     predict = _verb(
         verbs, "predict", laws, "predict", "what fitted laws say of new rows, with intervals",
@@ -166,7 +183,8 @@ def parser() -> argparse.ArgumentParser:
     data_path = _verb(
         kinds, "data", benches, "data", "windows/s of the input path", "lab bench data"
     )
-    for one, repeats in ((step, 5), (grid, 3), (data_path, 5)):
+    fits_ = _verb(kinds, "fit", benches, "fit", "seconds of fits", "lab bench fit --repeats 1")
+    for one, repeats in ((step, 5), (grid, 3), (data_path, 5), (fits_, 3)):
         one.add_argument("--repeats", type=int, default=repeats, help=f"default {repeats}")
     return top
 

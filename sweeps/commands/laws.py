@@ -6,7 +6,7 @@ from typing import Any
 
 from fits.errors import Refused
 from fits.fitting import fit as fit_one
-from fits.fitting import fit_groups
+from fits.fitting import fit_groups, fit_shared
 from fits.laws import all_laws, law
 from fits.result import Fit
 from fits.saved import load_fits, save_fits, to_dict
@@ -49,27 +49,19 @@ def _pairs(text: str, option: str) -> dict[str, str]:
 def fit(told: argparse.Namespace) -> Any:
     """Fit one or several laws to a table."""
     laws = [law(name.strip()) for name in told.law.split(",")]
-    try:
-        pin = {name: float(value) for name, value in _pairs(told.pin, "--pin").items()}
-    except ValueError as error:
-        raise Refused(f"--pin: {error}") from None
-    if told.bootstrap < 0:
-        raise Refused(f"--bootstrap {told.bootstrap}: must not be negative")
+    options = _options(told)
     frame = read_table(told.table)
     if told.by and told.by not in frame.columns:
         known = ", ".join(map(str, frame.columns))
         raise Refused(f"--by {told.by}: the table has no such column; it has {known}")
-    options: dict[str, Any] = {
-        "columns": _pairs(told.columns, "--columns"),
-        "where": told.where,
-        "holdout": told.holdout,
-        "pin": pin,
-        "bootstrap_draws": told.bootstrap,
-        "by": told.by,
-    }
+    shared = [name.strip() for name in told.share.split(",") if name.strip()]
+    if shared and not told.per:
+        raise Refused("--share needs --per, the column whose values share parameters")
     found: list[Fit] = []
     for one in laws:
-        if told.per:
+        if shared:
+            found.append(fit_shared(one, frame, told.per, shared, **options))
+        elif told.per:
             found += fit_groups(one, frame, told.per, **options)
         else:
             found.append(fit_one(one, frame, **options))
@@ -80,6 +72,45 @@ def fit(told: argparse.Namespace) -> Any:
         return None
     values = [_as_json(one) for one in found]
     return values if told.per or len(laws) > 1 else values[0]
+
+
+def _options(told: argparse.Namespace) -> dict[str, Any]:
+    """What is asked of the fit. Raises Refused."""
+    if told.bootstrap < 0:
+        raise Refused(f"--bootstrap {told.bootstrap}: must not be negative")
+    if told.bootstrap and told.interval != "profile":
+        raise Refused("--bootstrap and --interval exclude each other")
+    drawn = {"interval": "bootstrap", "draws": told.bootstrap}
+    return {
+        "columns": _pairs(told.columns, "--columns"),
+        "where": told.where,
+        "holdout": told.holdout,
+        "objective": told.objective,
+        "pin": {name: _number(v, "--pin") for name, v in _pairs(told.pin, "--pin").items()},
+        "bound": {n: _range(v) for n, v in _pairs(told.bound, "--bound").items()},
+        "tie": _pairs(told.tie, "--tie"),
+        "by": told.by,
+        "level": told.level,
+        "rates": read_table(told.rates) if told.rates else None,
+        **(drawn if told.bootstrap else {"interval": told.interval}),
+    }
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise Refused(f"{option} {text!r}: must be a number") from None
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    if not colon:
+        raise Refused(f"--bound {text!r}: must read LOW:HIGH, an empty side is unbounded")
+    return (
+        _number(low, "--bound") if low.strip() else float("-inf"),
+        _number(high, "--bound") if high.strip() else float("inf"),
+    )
 
 
 def _as_json(one: Fit) -> dict[str, Any]:

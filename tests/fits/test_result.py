@@ -15,7 +15,7 @@ from scipy import stats
 from fits import Fit, Refused, fit, load_fits, save_fits
 from fits.errors import Failed
 from fits.result import HeldOut
-from fits.saved import from_dict, to_dict
+from fits.saved import SCHEMA, from_dict, to_dict
 
 RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
 
@@ -124,6 +124,22 @@ TAMPERED = [
     put("draws", [{"alpha": 1.0, "s": "x", "beta": 1.0}]),
     put("unit_params", [3]),
     put("notes", 3),
+    put("notes", "abc"),
+    put("exclusions", [3]),
+    put("params", "s", "tied", "s"),
+    put("params", "s", "tied", "gamma"),
+    put("params", "beta", "tied", "s"),
+    put("params", "s", "low", 2.0),
+    put("bounds", {"s": [2.0, 1.0]}),
+    put("bounds", {"gamma": [1.0, 2.0]}),
+    put("group", {"n_params": [1, 2]}),
+    put("unit_params", [{"alpha": 1.0, "s": 1.0, "beta": 1.0}]),
+    put("data", "response", [-1.0] * 6),
+    put("data", "response", [None] * 6),
+    put("data", "variables", "ratio_domain", [0.0] * 6),
+    put("data", {"variables": {"ratio_domain": []}, "response": []}),
+    put("shared", {"per": "n_params", "groups": [1, 2], "parameters": ["s"]}),
+    put("shared", []),
 ]
 
 
@@ -135,7 +151,7 @@ def test_a_tampered_fit_is_refused_in_one_line(
     from_dict(tree)
     tamper(tree)
     path = tmp_path / "fit.json"
-    path.write_text(json.dumps({"schema": 1, "fits": [tree]}))
+    path.write_text(json.dumps({"schema": SCHEMA, "fits": [tree]}))
     with pytest.raises(Refused) as no:
         load_fits(path)
     assert "\n" not in str(no.value)
@@ -149,10 +165,10 @@ def test_a_tampered_fit_is_refused_in_one_line(
         "[]",
         '"fits"',
         '{"schema": 1, "fits": []}',
-        '{"schema": 1}',
-        '{"schema": 1, "fits": 3}',
-        '{"schema": 1, "fits": ["x"]}',
-        '{"schema": 1, "fits": [[]]}',
+        '{"schema": 2}',
+        '{"schema": 2, "fits": 3}',
+        '{"schema": 2, "fits": ["x"]}',
+        '{"schema": 2, "fits": [[]]}',
         "[" * 100_000,
         "\x80\x04\x95.",
     ],
