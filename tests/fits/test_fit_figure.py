@@ -257,6 +257,14 @@ def test_a_band_of_new_observations_is_wider_than_the_curve_s(of_size: Fit) -> N
     assert "95 % of new observations" in fit_figure(of_size, band="new").caption
 
 
+def test_a_variable_named_as_a_column_of_the_data_is_refused() -> None:
+    share = np.linspace(0.1, 0.9, 6)
+    table = pd.DataFrame({"low": share, "rest": 1 - share, "loss_nats": 2 - 0.3 * share + noise(6)})
+    one = fit("data-mixing:low+rest", table, interval="none")
+    with pytest.raises(Refused, match="a column 'low' of its own: give that variable another name"):
+        fit_figure(one)
+
+
 def test_a_fit_without_a_band_is_still_drawn() -> None:
     table = pd.DataFrame({"ratio_domain": RATIOS[:3], "loss_nats": 1.9 - 0.4 * RATIOS[:3]})
     figure = fit_figure(fit("cmr-ratio", table, interval="none"))
