@@ -122,7 +122,11 @@ def _columns(one: Fit) -> tuple[dict[str, Floats], dict[str, Floats]]:
             fitted[CURVE], fitted[STEP] = values.curve.astype(float), values.step.astype(float)
         else:
             fitted[name] = values
-    held = {name: np.array([row.variables[name] for row in one.held_out]) for name in fitted}
+    told = {name: one.law.per if name == GROUP else name for name in fitted}
+    held = {k: np.array([row.variables[name] for row in one.held_out]) for k, name in told.items()}
+    if one.law.groups:
+        places = {value: k for k, value in enumerate(one.law.groups)}
+        held[GROUP] = np.array([places[value] for value in held[GROUP].tolist()], float)
     if one.law.rates:
         number = {curve.name: k for k, curve in enumerate(one.x[RATES].curves)}
         held[CURVE] = np.array([number[name] for name in held[CURVE]], float)

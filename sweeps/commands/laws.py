@@ -7,10 +7,11 @@ from typing import Any
 from fits.errors import Refused
 from fits.fitting import fit as fit_one
 from fits.fitting import fit_groups, fit_shared
+from fits.form import Law
 from fits.laws import all_laws, law
 from fits.result import Fit
 from fits.saved import load_fits, save_fits, to_dict
-from fits.table import read_table, write_table
+from fits.table import read_table, require_column, write_table
 
 
 def list_laws(told: argparse.Namespace) -> Any:
@@ -36,14 +37,15 @@ def list_laws(told: argparse.Namespace) -> Any:
     return rows
 
 
-def _pairs(text: str, option: str) -> dict[str, str]:
-    pairs = {}
+def pairs(text: str, option: str) -> dict[str, str]:
+    """NAME=VALUE,... as a mapping. Raises Refused."""
+    found = {}
     for item in filter(None, text.split(",")):
         name, equals, value = item.partition("=")
         if not equals or not name.strip() or not value.strip():
             raise Refused(f"{option} {item!r}: must read NAME=VALUE")
-        pairs[name.strip()] = value.strip()
-    return pairs
+        found[name.strip()] = value.strip()
+    return found
 
 
 def fit(told: argparse.Namespace) -> Any:
@@ -57,6 +59,8 @@ def fit(told: argparse.Namespace) -> Any:
     shared = [name.strip() for name in told.share.split(",") if name.strip()]
     if shared and not told.per:
         raise Refused("--share needs --per, the column whose values share parameters")
+    if told.per:
+        require_column(told.per, frame)
     found: list[Fit] = []
     for one in laws:
         if shared:
@@ -69,9 +73,53 @@ def fit(told: argparse.Namespace) -> Any:
         save_fits(found, told.to)
     if not told.json:
         print("\n".join(one.summary() for one in found))
+    values: list[Any] = [_as_json(one) for one in found]
+    tried = _tried_elsewhere(told, laws, frame, options)
+    if tried is None:
+        return values if told.per or len(laws) > 1 else values[0]
+    return {"fits": values, **tried}
+
+
+def _tried_elsewhere(
+    told: argparse.Namespace, laws: list[Law], frame: Any, options: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Rows left out in turn: the ranking of several laws, or how well one predicts them."""
+    from fits.comparing import compare
+    from fits.holdouts import hold_out
+
+    if told.leave_out and told.rolling:
+        raise Refused("--leave-out and --rolling exclude each other")
+    if len(laws) == 1 and not (told.leave_out or told.rolling):
         return None
-    values = [_as_json(one) for one in found]
-    return values if told.per or len(laws) > 1 else values[0]
+    if told.share:
+        raise Refused("--share takes one law, and rows are not left out in turn with it")
+    kept = {k: options[k] for k in ("columns", "where", "objective", "level", "rates")}
+    asked = {k: options[k] for k in ("pin", "bound", "tie") if options[k]}
+    how = {"by": told.leave_out or told.by, "rolling": told.rolling}
+    groups = [("", frame)]
+    if told.per:
+        groups = [(f"{told.per} {v}", rows) for v, rows in frame.groupby(told.per, sort=True)]
+    rows: list[Any] = []
+    for name, part in groups:
+        if len(laws) > 1:
+            own = {one.name: _of_law(one, asked) for one in laws}
+            ranking = compare(laws, part, own=own, **how, **kept)
+            rows.append({"group": name, **ranking.to_dict()})
+            text = ranking.summary()
+        else:
+            held = hold_out(laws[0], part, **how, **kept, **asked)
+            rows.append({"group": name, **held.to_dict()})
+            text = held.summary()
+        if not told.json:
+            print(f"\n{name}" if name else "")
+            print(text)
+    return {"ranking" if len(laws) > 1 else "left_out": rows if told.per else rows[0]}
+
+
+def _of_law(law: Law, asked: dict[str, Any]) -> dict[str, Any]:
+    """What is asked of parameters that this law has."""
+    own = {k: {n: v for n, v in of.items() if n in law.names} for k, of in asked.items()}
+    return {k: of for k, of in own.items() if of}
 
 
 def _options(told: argparse.Namespace) -> dict[str, Any]:
@@ -82,13 +130,13 @@ def _options(told: argparse.Namespace) -> dict[str, Any]:
         raise Refused("--bootstrap and --interval exclude each other")
     drawn = {"interval": "bootstrap", "draws": told.bootstrap}
     return {
-        "columns": _pairs(told.columns, "--columns"),
+        "columns": pairs(told.columns, "--columns"),
         "where": told.where,
         "holdout": told.holdout,
         "objective": told.objective,
-        "pin": {name: _number(v, "--pin") for name, v in _pairs(told.pin, "--pin").items()},
-        "bound": {n: _range(v) for n, v in _pairs(told.bound, "--bound").items()},
-        "tie": _pairs(told.tie, "--tie"),
+        "pin": {name: number(v, "--pin") for name, v in pairs(told.pin, "--pin").items()},
+        "bound": {n: _range(v) for n, v in pairs(told.bound, "--bound").items()},
+        "tie": pairs(told.tie, "--tie"),
         "by": told.by,
         "level": told.level,
         "rates": read_table(told.rates) if told.rates else None,
@@ -96,7 +144,8 @@ def _options(told: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _number(text: str, option: str) -> float:
+def number(text: str, option: str) -> float:
+    """A number. Raises Refused."""
     try:
         return float(text)
     except ValueError:
@@ -108,8 +157,8 @@ def _range(text: str) -> tuple[float, float]:
     if not colon:
         raise Refused(f"--bound {text!r}: must read LOW:HIGH, an empty side is unbounded")
     return (
-        _number(low, "--bound") if low.strip() else float("-inf"),
-        _number(high, "--bound") if high.strip() else float("inf"),
+        number(low, "--bound") if low.strip() else float("-inf"),
+        number(high, "--bound") if high.strip() else float("inf"),
     )
 
 
@@ -124,14 +173,8 @@ def predict(told: argparse.Namespace) -> Any:
     """Predictions of every fit that the table's rows belong to."""
     import pandas as pd
 
-    fits = load_fits(told.fit)
-    if told.name:
-        chosen = [one for one in fits if told.name in (one.name, one.law_name, one.label())]
-        if not chosen:
-            known = "; ".join(dict.fromkeys(one.label() for one in fits))
-            raise Refused(f"no fit {told.name!r} in {told.fit}; it has {known}")
-        fits = chosen
-    elif len({one.law_name for one in fits}) > 1:
+    fits = chosen_fits(told.fit, told.name)
+    if len({one.law_name for one in fits}) > 1:
         known = ", ".join(dict.fromkeys(one.law_name for one in fits))
         raise Refused(f"{told.fit} holds several laws ({known}): choose one with --name")
     frame = read_table(told.table)
@@ -159,6 +202,18 @@ def predict(told: argparse.Namespace) -> Any:
         return out.astype(object).where(out.notna(), None).replace(_INFINITE).to_dict("records")
     print(out.to_string(index=False) if not told.to else f"{len(out)} rows -> {told.to}")
     return None
+
+
+def chosen_fits(path: str, name: str | None) -> list[Fit]:
+    """The fits of a file, or those of a name, law or label. Raises Refused."""
+    fits = load_fits(path)
+    if not name:
+        return fits
+    chosen = [one for one in fits if name in (one.name, one.law_name, one.label())]
+    if not chosen:
+        known = "; ".join(dict.fromkeys(one.label() for one in fits))
+        raise Refused(f"no fit {name!r} in {path}; it has {known}")
+    return chosen
 
 
 _INFINITE = {float("inf"): None, float("-inf"): None}
