@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
-from fits import Fit, Refused, fit, law, read_table
+from fits import Fit, Refused, fit, fit_shared, law, read_table
 from fits.allocation import allocate, loss_cost
 from fits.optimum import allocation_exponent, log_optimal_size
 
@@ -208,6 +208,19 @@ def test_many_budgets_at_once_are_as_each_alone(fitted: Fit) -> None:
     assert (table["n_params_low"] < table["n_params"]).all()
     assert (table["n_params_high"] > table["n_params"]).all()
     assert "C 1e+23 FLOP" in together.text()
+
+
+def test_groups_that_share_a_law_have_optima_of_their_own() -> None:
+    lower = grid_table(0.003, 1).assign(corpus="code")
+    lower["loss_nats"] -= 0.3
+    table = pd.concat([grid_table(0.003).assign(corpus="web"), lower], ignore_index=True)
+    options: dict[str, Any] = {"objective": "squares-log", "interval": "covariance"}
+    one = fit_shared("chinchilla", table, "corpus", ["A", "B", "alpha", "beta"], **options)
+    web, code = (allocate(one, 1e21, at={"corpus": name}).optima[0] for name in ("web", "code"))
+    assert web.n_params == pytest.approx(code.n_params, rel=1e-9)
+    assert web.loss - code.loss == pytest.approx(one.params["E[web]"] - one.params["E[code]"])
+    with pytest.raises(Refused, match="needs a value of corpus"):
+        allocate(one, 1e21)
 
 
 # What is no optimum, and how far out ----------------------------------------------------------
