@@ -1,5 +1,6 @@
 """Leaving rows out: each fold is the fit that its own rows give, and says what it does not know."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fits import Refused, fit
-from fits.folds import by_folds, mean_over_folds
+from fits.folds import by_folds, flipped_as_large, mean_over_folds
 from fits.holdouts import HoldOut, hold_out
 
 SIZES = np.geomspace(5e7, 5e9, 6)
@@ -59,7 +60,11 @@ def test_folds_side_by_side_are_those_fitted_one_by_one(law: str, objective: str
 
 def test_so_are_folds_with_pins_bounds_and_a_kinked_objective() -> None:
     table = ratios()
-    pinned = {"objective": "squares", "pin": {"s": 0.3}, "bound": {"beta": (0.0, 1.88)}}
+    pinned: dict[str, Any] = {
+        "objective": "squares",
+        "pin": {"s": 0.3},
+        "bound": {"beta": (0.0, 1.88)},
+    }
     same_one_by_one(hold_out("cmr-ratio", table, **pinned), "cmr-ratio", table, **pinned)
     found = hold_out("cmr-ratio", table, objective="absolute", folds=5)
     for fold in found.folds:
@@ -262,3 +267,15 @@ def test_rows_that_move_together_count_as_one() -> None:
     _, alone = mean_over_folds(one_each, np.arange(12))
     _, copied = mean_over_folds(np.repeat(one_each, 9), np.repeat(np.arange(12), 9))
     assert copied == pytest.approx(alone)
+
+
+def test_random_signs_are_counted_exactly_for_few_folds_and_drawn_for_many() -> None:
+    apart, fold = np.array([3.0, 1.0, 1.0, -0.5]), np.array([0, 1, 1, 2])  # sums 3, 2, -.5
+    assert flipped_as_large(apart, fold) == 2 / 8  # + + - itself and + + +
+    six = np.array([100.0, 1.0, 1.0, 1.0, 1.0, 1.0])  # one fold outweighs all: t would not see it
+    assert flipped_as_large(six, np.arange(6)) == 1 / 64
+    assert flipped_as_large(np.zeros(6), np.arange(6)) == 1.0
+    many = np.random.default_rng(0).normal(0.3, 1.0, 40)
+    mean, error = mean_over_folds(many, np.arange(40))
+    tail = 0.5 * math.erfc(mean / error / math.sqrt(2))
+    assert flipped_as_large(many, np.arange(40)) == pytest.approx(tail, abs=0.01)
