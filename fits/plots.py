@@ -27,6 +27,7 @@ FORMATS = ("svg", "pdf", "png")
 CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLUMN_INCHES = 3.5
 PAGE_INCHES = 7.0
+_LOSS_TICKS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)  # in every decade
 
 _STYLE = {
     "font.size": 8.5,
@@ -123,7 +124,7 @@ def loss_axis(axes: "Axes") -> None:
     """Plain numbers as ticks of a logarithmic loss axis."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+    axes.yaxis.set_major_locator(LogLocator(subs=_LOSS_TICKS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

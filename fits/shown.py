@@ -22,6 +22,8 @@ Columns = Mapping[str, Floats]
 
 CURVE, STEP = "curve", "step"  # places on learning-rate curves: the curve's number, and the step
 MAX_CURVES = 6
+POINT_COLUMNS = {"kind", "predicted", "low", "high", "residual", "residual_percent"}
+CURVE_COLUMNS = {"strand", "label", "shade", "inside", "lr"}
 LINE_POINTS = 120
 WIDE = 20.0  # ratio of ends from which an axis is logarithmic
 MARGIN = 1.02  # how far beyond its points a curve still counts as inside
@@ -39,6 +41,8 @@ def shown(one: Fit, variable: str, band: Band) -> "pd.DataFrame":
     import pandas as pd
 
     fitted, held = _columns(one)
+    for name in (POINT_COLUMNS | CURVE_COLUMNS) & {*fitted, one.law.response.name}:
+        raise Refused(f"a figure has a column {name!r} of its own: give that variable another name")
     every = {name: np.concatenate([fitted[name], held[name]]) for name in fitted}
     others = tuple(name for name in every if name != variable)
     held_values, strand, shade = _strands(one, every, variable, others)
