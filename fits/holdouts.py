@@ -163,6 +163,27 @@ class HoldOut:
                 )
         return pd.DataFrame(found)
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; None where there is no such number."""
+        numbers = {"mean": self.mean(), "rms": self.rms()}
+        inside, judged = self.coverage()
+        worst = abs(self.worst().relative_error)
+        return {
+            "law": self.whole.law_name,
+            "how": self.how,
+            **{
+                f"{name}_relative_error{end}": _finite(value)
+                for name, (middle, one) in numbers.items()
+                for end, value in (("", middle), ("_low", one.low), ("_high", one.high))
+            },
+            "worst_relative_error": _finite(worst),
+            "inside_band": inside,
+            "with_band": judged,
+            "folds": [
+                {"name": one.name, "rows": len(one.rows), "why": one.why} for one in self.folds
+            ],
+        }
+
     def summary(self) -> str:
         """How far off the predictions are, and which folds to distrust."""
         whole = self.whole
@@ -308,3 +329,7 @@ def _fit_folds(
         why = f"not identified: {status.unidentified}" if status.unidentified else ""
         found.append(Fold(one.name, its, why, rows, reach))
     return tuple(found)
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)

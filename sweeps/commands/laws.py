@@ -57,8 +57,7 @@ def fit(told: argparse.Namespace) -> Any:
         known = ", ".join(map(str, frame.columns))
         raise Refused(f"--by {told.by}: the table has no such column; it has {known}")
     shared = [name.strip() for name in told.share.split(",") if name.strip()]
-    if shared and not told.per:
-        raise Refused("--share needs --per, the column whose values share parameters")
+    _refuse_options(told, laws, shared)
     if told.per:
         require_column(told.per, frame)
     found: list[Fit] = []
@@ -69,51 +68,51 @@ def fit(told: argparse.Namespace) -> Any:
             found += fit_groups(one, frame, told.per, **options)
         else:
             found.append(fit_one(one, frame, **options))
+    tried, texts = _left_out(told, laws, frame, options)
     if told.to:
         save_fits(found, told.to)
     if not told.json:
-        print("\n".join(one.summary() for one in found))
+        print("\n".join([*(one.summary() for one in found), *texts]))
     values: list[Any] = [_as_json(one) for one in found]
-    tried = _tried_elsewhere(told, laws, frame, options)
-    if tried is None:
-        return values if told.per or len(laws) > 1 else values[0]
-    return {"fits": values, **tried}
+    if tried:
+        return {"fits": values, **tried}
+    return values if told.per else values[0]
 
 
-def _tried_elsewhere(
+def _left_out(
     told: argparse.Namespace, laws: list[Law], frame: Any, options: dict[str, Any]
-) -> dict[str, Any] | None:
+) -> tuple[dict[str, Any], list[str]]:
     """Rows left out in turn: the ranking of several laws, or how well one predicts them."""
+    if len(laws) == 1 and not (told.leave_out or told.rolling):
+        return {}, []
     from fits.comparing import compare
     from fits.holdouts import hold_out
 
-    if told.leave_out and told.rolling:
-        raise Refused("--leave-out and --rolling exclude each other")
-    if len(laws) == 1 and not (told.leave_out or told.rolling):
-        return None
-    if told.share:
-        raise Refused("--share takes one law, and rows are not left out in turn with it")
     kept = {k: options[k] for k in ("columns", "where", "objective", "level", "rates")}
     asked = {k: options[k] for k in ("pin", "bound", "tie") if options[k]}
     how = {"by": told.leave_out or told.by, "rolling": told.rolling}
     groups = [("", frame)]
     if told.per:
         groups = [(f"{told.per} {v}", rows) for v, rows in frame.groupby(told.per, sort=True)]
-    rows: list[Any] = []
+    values, texts = [], []
     for name, part in groups:
         if len(laws) > 1:
             own = {one.name: _of_law(one, asked) for one in laws}
-            ranking = compare(laws, part, own=own, **how, **kept)
-            rows.append({"group": name, **ranking.to_dict()})
-            text = ranking.summary()
+            found: Any = compare(laws, part, own=own, **how, **kept)
         else:
-            held = hold_out(laws[0], part, **how, **kept, **asked)
-            rows.append({"group": name, **held.to_dict()})
-            text = held.summary()
-        if not told.json:
-            print(f"\n{name}" if name else "")
-            print(text)
-    return {"ranking" if len(laws) > 1 else "left_out": rows if told.per else rows[0]}
+            found = hold_out(laws[0], part, **how, **kept, **asked)
+        values.append({**({"group": name} if name else {}), **found.to_dict()})
+        texts += ["", *([name] if name else []), found.summary()]
+    return {"ranking" if len(laws) > 1 else "left_out": values if told.per else values[0]}, texts
+
+
+def _refuse_options(told: argparse.Namespace, laws: list[Law], shared: list[str]) -> None:
+    if told.leave_out and told.rolling:
+        raise Refused("--leave-out and --rolling exclude each other")
+    if shared and not told.per:
+        raise Refused("--share needs --per, the column whose values share parameters")
+    if shared and (len(laws) > 1 or told.leave_out or told.rolling):
+        raise Refused("--share takes one law, and no rows are left out in turn with it")
 
 
 def _of_law(law: Law, asked: dict[str, Any]) -> dict[str, Any]:
