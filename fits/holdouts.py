@@ -19,6 +19,7 @@ from fits.errors import Refused
 from fits.fitting import _rows, _with_held_out, fit
 from fits.folds import Split, by_folds, by_group, fit_splits, into_future, mean_over_folds
 from fits.form import Law
+from fits.identifiable import unidentifiable
 from fits.identify import identify
 from fits.interval import Interval
 from fits.result import Fit, HeldOut
@@ -163,6 +164,39 @@ class HoldOut:
                 )
         return pd.DataFrame(found)
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; None where there is no such number."""
+        (mean, of_mean), (rms, of_rms), (held, banded) = self.mean(), self.rms(), self.coverage()
+        return {
+            "law": self.whole.law_name,
+            "objective": self.whole.objective,
+            "level": self.whole.level,
+            "how": self.how,
+            "mean_relative_error": _with_interval(mean, of_mean),
+            "rms_relative_error": _with_interval(rms, of_rms),
+            "worst_relative_error": _finite(self.worst().relative_error),
+            "band": {"held": held, "of": banded},
+            "unpredicted": self.unpredicted,
+            "folds": [
+                {
+                    "name": one.name,
+                    "why": one.why,
+                    "predictions": [
+                        {
+                            **row.variables,
+                            "observed": row.observed,
+                            "predicted": _finite(row.predicted),
+                            "low": row.low,
+                            "high": row.high,
+                            "relative_error": _finite(row.relative_error),
+                        }
+                        for row in (one.fit.held_out if one.fit else ())
+                    ],
+                }
+                for one in self.folds
+            ],
+        }
+
     def summary(self) -> str:
         """How far off the predictions are, and which folds to distrust."""
         whole = self.whole
@@ -305,6 +339,15 @@ def _fit_folds(
         )
         with np.errstate(over="ignore"):  # a band without end, of a fold that knows next to nothing
             its = _with_held_out(its, take(problem.x, one.held), problem.y[one.held])
-        why = f"not identified: {status.unidentified}" if status.unidentified else ""
+        unknown = status.unidentified or unidentifiable(part, its.params)
+        why = f"not identified: {unknown}" if unknown else ""
         found.append(Fold(one.name, its, why, rows, reach))
     return tuple(found)
+
+
+def _with_interval(value: float, own: Interval) -> dict[str, Any]:
+    return {"value": _finite(value), "low": own.low, "high": own.high, "method": own.method}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
