@@ -19,6 +19,7 @@ from fits.errors import Refused
 from fits.folds import flipped_as_large, mean_over_folds
 from fits.form import Law
 from fits.holdouts import HoldOut, hold_out
+from fits.identifiable import unidentifiable
 from fits.laws import law as law_named
 from fits.result import Fit
 from fits.table import resolve_columns
@@ -95,8 +96,8 @@ class Rival:
         """That of the fit to all rows, or what keeps the law from being compared."""
         if self.held is None:
             return "not comparable" if self.why.startswith("predicts") else "refused"
-        if self.why and not self.held.whole.identified.unidentified:
-            return "refused"
+        if self.why:
+            return "not identified" if self.why.startswith("not identified") else "refused"
         return self.held.whole.status
 
 
@@ -314,8 +315,10 @@ def _refuse_lacking(
 
 def _not_ranked(held: HoldOut) -> str:
     """Why a law has no rank, or nothing."""
-    if held.whole.identified.unidentified:
-        return f"not identified: {held.whole.identified.unidentified}"
+    whole = held.whole
+    unknown = whole.identified.unidentified or unidentifiable(whole.problem, whole.params)
+    if unknown:
+        return f"not identified: {unknown}"
     refused = [one for one in held.folds if one.fit is None]
     if refused:
         return f"without {refused[0].name} {refused[0].why}"

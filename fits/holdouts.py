@@ -19,6 +19,7 @@ from fits.errors import Refused
 from fits.fitting import _rows, _with_held_out, fit
 from fits.folds import Split, by_folds, by_group, fit_splits, into_future, mean_over_folds
 from fits.form import Law
+from fits.identifiable import unidentifiable
 from fits.identify import identify
 from fits.interval import Interval
 from fits.result import Fit, HeldOut
@@ -165,22 +166,34 @@ class HoldOut:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; None where there is no such number."""
-        numbers = {"mean": self.mean(), "rms": self.rms()}
-        inside, judged = self.coverage()
-        worst = abs(self.worst().relative_error)
+        (mean, of_mean), (rms, of_rms), (held, banded) = self.mean(), self.rms(), self.coverage()
         return {
             "law": self.whole.law_name,
+            "objective": self.whole.objective,
+            "level": self.whole.level,
             "how": self.how,
-            **{
-                f"{name}_relative_error{end}": _finite(value)
-                for name, (middle, one) in numbers.items()
-                for end, value in (("", middle), ("_low", one.low), ("_high", one.high))
-            },
-            "worst_relative_error": _finite(worst),
-            "inside_band": inside,
-            "with_band": judged,
+            "mean_relative_error": _with_interval(mean, of_mean),
+            "rms_relative_error": _with_interval(rms, of_rms),
+            "worst_relative_error": _finite(self.worst().relative_error),
+            "band": {"held": held, "of": banded},
+            "unpredicted": self.unpredicted,
             "folds": [
-                {"name": one.name, "rows": len(one.rows), "why": one.why} for one in self.folds
+                {
+                    "name": one.name,
+                    "why": one.why,
+                    "predictions": [
+                        {
+                            **row.variables,
+                            "observed": row.observed,
+                            "predicted": _finite(row.predicted),
+                            "low": row.low,
+                            "high": row.high,
+                            "relative_error": _finite(row.relative_error),
+                        }
+                        for row in (one.fit.held_out if one.fit else ())
+                    ],
+                }
+                for one in self.folds
             ],
         }
 
@@ -326,10 +339,15 @@ def _fit_folds(
         )
         with np.errstate(over="ignore"):  # a band without end, of a fold that knows next to nothing
             its = _with_held_out(its, take(problem.x, one.held), problem.y[one.held])
-        why = f"not identified: {status.unidentified}" if status.unidentified else ""
+        unknown = status.unidentified or unidentifiable(part, its.params)
+        why = f"not identified: {unknown}" if unknown else ""
         found.append(Fold(one.name, its, why, rows, reach))
     return tuple(found)
 
 
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+def _with_interval(value: float, own: Interval) -> dict[str, Any]:
+    return {"value": _finite(value), "low": own.low, "high": own.high, "method": own.method}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -15,7 +15,7 @@ from fits.table import read_table, require_column, write_table
 
 
 def list_laws(told: argparse.Namespace) -> Any:
-    """Every law with formula, variables, units and source."""
+    """Every law with formula, variables, units, source and published coefficients."""
     rows = []
     for one in all_laws():
         variables = {v.name: v.unit for v in (*one.variables, one.response)}
@@ -25,16 +25,29 @@ def list_laws(told: argparse.Namespace) -> Any:
                 "title": one.title,
                 "formula": one.formula,
                 "variables": variables,
+                "meanings": {v.name: v.meaning for v in (*one.variables, one.response)},
                 "response": one.response.name,
                 "parameters": {p.name: p.meaning for p in one.parameters},
                 "objective": one.objective,
+                "published": {key: dict(values) for key, values in one.published.items()},
                 "source": one.source,
             }
         )
         if not told.json:
-            units = ", ".join(f"{name} ({unit})" for name, unit in variables.items())
-            print(f"{one.name}\n  {one.formula}\n  {one.title}\n  {units}\n  {one.source}\n")
+            print(_described(one))
     return rows
+
+
+def _described(one: Law) -> str:
+    units = ", ".join(f"{v.name} ({v.unit})" for v in one.variables)
+    lines = [
+        f"{one.name}   {one.title}",
+        f"  {one.formula}",
+        f"  {one.response.name} ({one.response.unit}) in {units}",
+    ]
+    for key, values in one.published.items():
+        lines.append(f"  {key}: {', '.join(f'{k} {v:.6g}' for k, v in values.items())}")
+    return "\n".join([*lines, f"  {one.source}", ""])
 
 
 def pairs(text: str, option: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Leaving rows out: each fold is the fit that its own rows give, and says what it does not know."""
 
+import json
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from fits import Refused, fit
 from fits.folds import by_folds, flipped_as_large, mean_over_folds
 from fits.holdouts import HoldOut, hold_out
+from fits.shared import label
 
 SIZES = np.geomspace(5e7, 5e9, 6)
 TOKENS = np.geomspace(1e9, 1e11, 6)
@@ -82,7 +84,7 @@ def test_rows_left_out_take_no_part() -> None:
     away.loc[away["n_params"] == SIZES[2], "loss_nats"] = 50.0
     first, second = (hold_out("chinchilla", one, by="n_params") for one in (table, away))
     left, spoilt = first.folds[2], second.folds[2]
-    assert left.name == f"n_params {SIZES[2]:.6g}"
+    assert left.name == f"n_params {label(SIZES[2])}"
     assert left.fit is not None
     assert spoilt.fit is not None
     assert left.fit.params == pytest.approx(spoilt.fit.params, rel=1e-6)
@@ -122,6 +124,15 @@ def test_each_row_is_predicted_once_and_its_table_says_where_it_came_from() -> N
     assert found.worst().relative_error == pytest.approx(errors[errors.abs().idxmax()])
     held = ((frame["low"] <= frame["observed"]) & (frame["observed"] <= frame["high"])).sum()
     assert found.coverage() == (held, 36)
+
+
+def test_a_hold_out_is_plain_json() -> None:
+    found = hold_out("cmr-ratio", ratios(), folds=5)
+    tree = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert tree["rms_relative_error"]["value"] == pytest.approx(found.rms()[0])
+    assert sum(len(one["predictions"]) for one in tree["folds"]) == 10
+    assert tree["folds"][0]["predictions"][0]["observed"] == found.predictions[0].observed
+    assert (tree["band"]["held"], tree["band"]["of"]) == found.coverage()
 
 
 def test_seeds_of_folds_differ_and_repeat() -> None:
