@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from fits.identify import coordinate_scales, covariance
 from fits.problem import Problem
-from fits.uncertainty import t_quantile
+from fits.uncertainty import resampling_tail, spare_units, t_quantile
 
 if TYPE_CHECKING:
     from fits.result import Fit
@@ -61,9 +62,13 @@ def _drawn_band(one: "Fit", there: Problem, predicted: Floats, new: bool) -> tup
     names = one.law.names
     sets = {name: np.array([[draw[name]] for draw in one.draws]) for name in names}
     drawn = there.predict(sets)
-    tail = [(1 - one.level) / 2, (1 + one.level) / 2]
+    spare = spare_units(one.problem, one.units)
+    tail = resampling_tail(one.level, one.units, spare)
+    ends = [tail, 1 - tail]
     if new:  # each drawn curve carries each residual, relative as the objective measures it
         shrunk = math.sqrt(one.points / max(one.spare, 1))  # a fit's residuals are less than noise
+        tail = float(stats.norm.sf(t_quantile(one.level, max(spare, 1.0))))
+        ends = [tail, 1 - tail]
         r = shrunk * np.quantile(one.problem.residuals(one.params), QUANTILES)[None, :, None]
         log = one.problem.objective.log
         wide = max(1, BLOCK_VALUES // (len(drawn) * len(QUANTILES)))
@@ -71,8 +76,8 @@ def _drawn_band(one: "Fit", there: Problem, predicted: Floats, new: bool) -> tup
         for first in range(0, len(predicted), wide):
             curves = drawn[:, None, first : first + wide]
             carried = curves * np.exp(r) if log else curves + r
-            parts.append(np.quantile(carried.reshape(-1, curves.shape[2]), tail, axis=0))
+            parts.append(np.quantile(carried.reshape(-1, curves.shape[2]), ends, axis=0))
         low, high = np.concatenate(parts, axis=1)
     else:
-        low, high = np.quantile(drawn, tail, axis=0)
+        low, high = np.quantile(drawn, ends, axis=0)
     return np.minimum(low, predicted), np.maximum(high, predicted)

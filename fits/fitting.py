@@ -30,6 +30,8 @@ from fits.uncertainty import (
     bootstrap,
     covariance_intervals,
     percentile_interval,
+    resampling_tail,
+    spare_units,
     unit_intervals,
 )
 from fits.variables import different, read_variables, row, take
@@ -121,6 +123,7 @@ def fit(
         name=name,
         level=level,
         draws=tuple(resampled),
+        units=len(set(units)) if resampled else 0,
         unit_params=tuple(each),
         notes=(
             *notes,
@@ -363,7 +366,9 @@ def _intervals(
     different_units = len(set(units))
     if interval == "bootstrap" and different_units >= MIN_BOOTSTRAP_UNITS:
         found = bootstrap(problem, best, units, draws)
-        intervals = {name: percentile_interval(found, name, level) for name in problem.free}
+        spare = spare_units(problem, different_units)
+        tail = resampling_tail(level, different_units, spare)
+        intervals = {name: percentile_interval(found, name, tail) for name in problem.free}
         lost = draws - len(found)
         notes = [f"{lost} of {draws} resamplings have no fit and are left out"] if lost else []
         return intervals, found, [], notes, None

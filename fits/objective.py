@@ -17,6 +17,7 @@ from fits.errors import Refused
 Floats = NDArray[np.float64]
 
 HUBER_DELTA = 1e-3
+WINDOW = 0.7  # of the scatter; as wide as the scatter itself, 95 % intervals cover up to 99 %
 NORMAL_MAD = 1.4826  # standard deviation over median absolute deviation, of a normal
 LOSSES = ("squares", "huber", "absolute", "pinball")
 _ALLOWED = (
@@ -90,12 +91,12 @@ class Objective:
         """Second derivative of the loss at each residual, smoothed; not of losses with a kink.
 
         Huber's is 1 within delta and 0 beyond. With a delta far below the scatter that is the
-        density of residuals at 0, point by point, and a window as wide as the scatter estimates it
-        far more steadily (Powell 1991, for absolute losses).
+        density of residuals at 0, point by point, and a window not far below the scatter estimates
+        it far more steadily (Powell 1991, for absolute losses).
         """
         if self.loss == "squares":
             return np.full_like(r, 2.0)
-        window = max(self.number, NORMAL_MAD * float(np.median(np.abs(r))))
+        window = max(self.number, WINDOW * NORMAL_MAD * float(np.median(np.abs(r))))
         return np.where(np.abs(r) <= window, self.number / window, 0.0)
 
     def _side(self, r: Floats) -> Any:

@@ -48,9 +48,10 @@ class HeldOut:
 class Fit:
     """What `fits.fit` returns.
 
-    `intervals` are at `level`; `draws` are parameter sets of bootstrap refits, `unit_params` those
-    of the independent units (seeds) fitted one by one, if any. `notes` says what a reader must know
-    (at a bound, not identified, taken from another column), `exclusions` which rows were left out.
+    `intervals` are at `level`; `draws` are parameter sets of bootstrap refits on resamplings of
+    `units` independent units, `unit_params` those of units (seeds) fitted one by one, if any.
+    `notes` says what a reader must know (at a bound, not identified, taken from another column),
+    `exclusions` which rows were left out.
     `group` holds the values of the column that the table was divided by.
     """
 
@@ -71,6 +72,7 @@ class Fit:
     level: float = 0.95
     held_out: tuple[HeldOut, ...] = ()
     draws: tuple[dict[str, float], ...] = ()
+    units: int = 0
     unit_params: tuple[dict[str, float], ...] = ()
     notes: tuple[str, ...] = ()
     exclusions: tuple[str, ...] = ()

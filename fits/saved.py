@@ -86,6 +86,7 @@ def to_dict(one: Fit) -> dict[str, Any]:
         "exclusions": list(one.exclusions),
         "data": {"variables": variables_to_dict(one.x), "response": one.y.tolist()},
         "draws": list(one.draws),
+        "units": one.units,
         "unit_params": list(one.unit_params),
     }
 
@@ -144,6 +145,7 @@ def _read(tree: Mapping[str, Any], laws: Sequence[Law]) -> Fit:
         level=level,
         held_out=tuple(_held_out(row) for row in tree["holdout"]["rows"]),
         draws=tuple(_params(law, draw) for draw in tree["draws"]),
+        units=_count(tree["units"], 2 if tree["draws"] else 0),
         unit_params=_units(law, tree["unit_params"]),
         notes=_texts(tree["notes"]),
         exclusions=_texts(tree["exclusions"]),
@@ -243,6 +245,12 @@ def _number(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{value} is not a finite number")
     return number
+
+
+def _count(value: Any, least: int) -> int:
+    if not isinstance(value, int) or value < least:
+        raise Refused(f"not a fit: {value!r} units, where at least {least} were resampled")
+    return value
 
 
 def _end(value: Any) -> float | None:

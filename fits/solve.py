@@ -56,7 +56,7 @@ def solve(
     `starts` replaces the law's values of some parameters, linear ones too; every combination is
     tried. `near` may lack linear ones; coefficients at 0 start anew, from there none would rise.
     """
-    if near is None:
+    if not near:
         tried = _starts(problem, starts)
     else:
         projected = [n for n in problem.law.linear if problem.by_log(n) and near.get(n, 1.0) <= 0]

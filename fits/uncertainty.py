@@ -15,10 +15,10 @@ from fits.solve import Solution, solve_lanes
 from fits.variables import points
 
 BLOCK_WEIGHTS = 8_000_000  # weights of rows held at a time: 64 MB
-MIN_BOOTSTRAP_UNITS = 6  # a percentile interval of three units covers 74 %, not 95 (tried)
+MIN_BOOTSTRAP_UNITS = 6  # below, t over units (`fits.coverage` measures both)
 
 
-def t_quantile(level: float, spare: int) -> float:
+def t_quantile(level: float, spare: float) -> float:
     """Two-sided Student quantile."""
     return float(stats.t.ppf(0.5 + level / 2, spare))
 
@@ -88,10 +88,30 @@ def bootstrap(
     return out
 
 
-def percentile_interval(draws: Sequence[Mapping[str, float]], name: str, level: float) -> Interval:
-    """Percentiles of one parameter over bootstrap draws."""
-    values = [draw[name] for draw in draws]
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+def spare_units(problem: Problem, units: int) -> float:
+    """Degrees of freedom of a resampling: units less what they were fitted with.
+
+    A unit that holds a whole curve loses one in all; a single row each loses one a parameter.
+    """
+    return units - max(1.0, len(problem.free) * units / len(problem.y))
+
+
+def resampling_tail(level: float, units: int, spare: float) -> float:
+    """The share of bootstrap draws to be left out on each side.
+
+    Percentiles of few units are too narrow: resampling scatters like n, not like n - 1, and by the
+    normal law, not Student's. The tail is moved outwards by both (the expanded percentile interval
+    of Hesterberg 2015, Am. Stat. 69, 371).
+    """
+    if spare <= 0:
+        return 0.0
+    quantile = float(stats.t.ppf(0.5 + level / 2, spare)) * math.sqrt(units / spare)
+    return float(stats.norm.sf(quantile))
+
+
+def percentile_interval(draws: Sequence[Mapping[str, float]], name: str, tail: float) -> Interval:
+    """Percentiles of one parameter over bootstrap draws, a share `tail` beyond each end."""
+    low, high = np.quantile([draw[name] for draw in draws], [tail, 1 - tail])
     return Interval(float(low), float(high), f"bootstrap of {len(draws)}")
 
 

@@ -123,6 +123,8 @@ TAMPERED = [
     put("draws", [{"s": 1.0}]),
     put("draws", [{"alpha": 1.0, "s": "x", "beta": 1.0}]),
     put("unit_params", [3]),
+    put("units", 1),
+    put("units", "many"),
     put("notes", 3),
     put("notes", "abc"),
     put("exclusions", [3]),

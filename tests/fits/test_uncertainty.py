@@ -18,6 +18,8 @@ from fits.uncertainty import (
     bootstrap,
     invert_test,
     percentile_interval,
+    resampling_tail,
+    spare_units,
     t_quantile,
     unit_intervals,
 )
@@ -37,10 +39,6 @@ def profile_interval(problem: Problem, best: Solution, name: str, level: float) 
     spread = np.eye(width) if status.covariance is None else status.covariance
     rise = np.ones(width) if status.rise is None else status.rise
     return profile(problem, best, name, level, spread, rise).interval
-
-
-def covers(one: Interval, truth: float) -> bool:
-    return (one.low is None or one.low <= truth) and (one.high is None or truth <= one.high)
 
 
 def test_mean_interval_is_scipys_t_interval() -> None:
@@ -112,34 +110,6 @@ def test_as_many_parameters_as_points_have_no_profile() -> None:
     assert (one.low, one.high, one.note) == (None, None, "as many parameters as points")
 
 
-def test_profile_intervals_of_the_ratio_law_cover_the_truth() -> None:
-    # 150 sets at 95 %: 142.5 expected; fewer than 133 happen once in 250 times (binomial)
-    assert stats.binom.cdf(132, 150, 0.95) < 1 / 250
-    hits = 0
-    for seed in range(150):
-        problem = ratio_problem(1e-3, seed)
-        hits += covers(profile_interval(problem, solve(problem), "s", 0.95), 0.3)
-    assert 133 <= hits <= 150
-
-
-def test_profile_intervals_of_the_size_law_cover_the_truth() -> None:
-    # 60 sets at 95 %: 57 expected; fewer than 51 happen once in 400 times (binomial)
-    assert stats.binom.cdf(50, 60, 0.95) < 1 / 400
-    sizes, tokens = (
-        axis.ravel() for axis in np.meshgrid(np.geomspace(5e7, 5e9, 5), np.geomspace(1e9, 2e11, 5))
-    )
-    x = {"n_params": sizes, "n_tokens": tokens}
-    chinchilla = law("chinchilla")
-    truth = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
-    exact = chinchilla.predict(truth, x)
-    hits = 0
-    for seed in range(60):
-        noise = 0.02 * np.random.default_rng(seed).normal(size=len(sizes))
-        problem = Problem(chinchilla, x, exact + noise, objective("squares"))
-        hits += covers(profile_interval(problem, solve(problem), "beta", 0.95), 0.37)
-    assert 51 <= hits <= 60
-
-
 def test_resampling_draws_whole_units(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = ratio_problem(1e-3, 0, copies=7)
     units = [name for name in "abcdefg" for _ in RATIOS]
@@ -182,7 +152,7 @@ def test_resampled_spread_agrees_with_the_profile_when_points_are_many() -> None
     problem = ratio_problem(1e-3, 0, copies=10)
     best = solve(problem)
     draws = bootstrap(problem, best, list(range(60)), 300)
-    resampled = percentile_interval(draws, "s", 0.95)
+    resampled = percentile_interval(draws, "s", 0.025)
     profiled = profile_interval(problem, best, "s", 0.95)
     assert resampled.low is not None
     assert resampled.high is not None
@@ -194,7 +164,7 @@ def test_resampled_spread_agrees_with_the_profile_when_points_are_many() -> None
 
 def test_percentiles_leave_half_of_the_rest_on_each_side() -> None:
     draws = [{"s": float(k)} for k in range(101)]
-    one = percentile_interval(draws, "s", 0.9)
+    one = percentile_interval(draws, "s", 0.05)
     assert (one.low, one.high) == pytest.approx((5.0, 95.0))
 
 
@@ -208,3 +178,27 @@ def test_inverting_a_test_keeps_the_hull_and_opens_at_the_ends() -> None:
 
 def test_quantile_is_two_sided() -> None:
     assert t_quantile(0.95, 2) == pytest.approx(4.302653, abs=1e-6)
+
+
+def test_the_tail_of_many_units_is_the_normal_one_and_of_few_far_out() -> None:
+    assert resampling_tail(0.95, 100_000, 99_999) == pytest.approx(0.025, rel=1e-3)
+    # 6 units: Student's 2.5706 with 5 degrees of freedom, times the root of 6 / 5
+    assert resampling_tail(0.95, 6, 5) == pytest.approx(
+        stats.norm.sf(2.5706 * np.sqrt(1.2)), rel=1e-3
+    )
+    assert resampling_tail(0.95, 3, 0) == 0.0
+
+
+def test_units_lose_one_degree_of_freedom_and_rows_one_a_parameter() -> None:
+    problem = ratio_problem(1e-3, 0, copies=8)  # 48 rows, three parameters
+    assert spare_units(problem, 48) == 45
+    assert spare_units(problem, 8) == 7
+    assert spare_units(problem, 24) == 22.5  # two rows each
+
+
+def test_big_resamplings_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = ratio_problem(1e-3, 0, copies=2)
+    best = solve(problem)
+    whole = bootstrap(problem, best, list(range(12)), 10)
+    monkeypatch.setattr(uncertainty, "BLOCK_WEIGHTS", 3 * 12)
+    assert bootstrap(problem, best, list(range(12)), 10) == whole
