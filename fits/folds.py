@@ -17,7 +17,7 @@ from fits.errors import Refused
 from fits.lanes import Lanes
 from fits.problem import Floats, Problem
 from fits.shared import label
-from fits.solve import AGREE, POLISH_STEPS, Solution, _starts, solve, solve_lanes
+from fits.solve import AGREE, POLISH_STEPS, Solution, solve, solve_lanes, start_grid
 from fits.table import column_values, require_column
 from fits.variables import take
 
@@ -126,7 +126,7 @@ def fit_splits(
     The starts are the law's (or `starts`), and `best`, the fit to all rows, which may be a better
     one: but a fold never takes it unless it is best on the fold's own rows.
     """
-    tried = _starts(problem, starts)
+    tried = start_grid(problem, starts)
     tried = {name: np.append(values, best[name]) for name, values in tried.items()}
     count = len(next(iter(tried.values()))) if tried else 1
     folds = len(kept)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fits.errors import Refused
-from fits.fitting import _rows, _with_held_out, fit
+from fits.fitting import fit, with_held_out
 from fits.folds import Split, by_folds, by_group, fit_splits, into_future, mean_over_folds
 from fits.form import Law
 from fits.identifiable import unidentifiable
@@ -276,7 +276,7 @@ def hold_out(
         rates=rates,
         name=name,
     )
-    frame, _ = _rows(whole.law, table, where)
+    frame, _ = rows_to_use(whole.law, table, where)
     if rolling:
         least = len(whole.problem.free)
         splits = into_future(frame, rolling, cuts, horizon, least)
@@ -338,7 +338,7 @@ def _fit_folds(
             notes=status.notes,
         )
         with np.errstate(over="ignore"):  # a band without end, of a fold that knows next to nothing
-            its = _with_held_out(its, take(problem.x, one.held), problem.y[one.held])
+            its = with_held_out(its, take(problem.x, one.held), problem.y[one.held])
         unknown = status.unidentified or unidentifiable(part, its.params)
         why = f"not identified: {unknown}" if unknown else ""
         found.append(Fold(one.name, its, why, rows, reach))

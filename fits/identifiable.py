@@ -12,7 +12,7 @@ import numpy as np
 
 from fits.identify import ILL_CONDITIONED
 from fits.problem import Problem
-from fits.solve import _starts
+from fits.solve import start_grid
 
 
 def unidentifiable(problem: Problem, best: Mapping[str, float]) -> str:
@@ -38,7 +38,7 @@ def unidentifiable(problem: Problem, best: Mapping[str, float]) -> str:
 
 def _places(problem: Problem) -> Iterator[dict[str, float]]:
     """The law's starts, each term that has a linear parameter as large as the response."""
-    starts = _starts(problem, None)
+    starts = start_grid(problem, None)
     count = len(next(iter(starts.values()))) if starts else 1
     linear = tuple(name for name in problem.free if name not in starts)
     typical = float(np.abs(problem.y).mean())

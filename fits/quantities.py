@@ -21,7 +21,7 @@ from fits.interval import Interval
 from fits.lanes import outside
 from fits.problem import Problem
 from fits.result import Fit
-from fits.uncertainty import t_quantile
+from fits.uncertainty import resampling_tail, spare_units, t_quantile
 
 Floats = NDArray[np.float64]
 Quantity = Callable[[Mapping[str, Any]], Any]
@@ -36,7 +36,8 @@ class Spread:
     """Values [m] of a quantity at the fit's parameters, and how they scatter.
 
     `each` [S, m] are values of the units or draws, `variance` [m] of the values by the covariance;
-    `kind` says which: units, draws, covariance, or none, for the reason in `note`.
+    `kind` says which: units, draws, covariance, or none, for the reason in `note`. `tail` is the
+    share of draws beyond each end.
     """
 
     values: Floats
@@ -45,6 +46,7 @@ class Spread:
     each: Floats | None = None
     variance: Floats | None = None
     spare: int = 0
+    tail: float = 0.0
     note: str = ""
 
     def ends(self) -> tuple[Floats, Floats]:
@@ -55,7 +57,7 @@ class Spread:
                 error = self.each.std(axis=0, ddof=1) / math.sqrt(units)
             return _around(self.values, t_quantile(self.level, units - 1) * error)
         if self.kind == "draws" and self.each is not None:
-            tail = (1 - self.level) / 2
+            tail = self.tail
             lost = np.isnan(self.each)  # a draw without a value may lie anywhere
             low = np.quantile(np.where(lost, -np.inf, self.each), tail, axis=0, method="lower")
             high = np.quantile(np.where(lost, np.inf, self.each), 1 - tail, axis=0, method="higher")
@@ -119,11 +121,11 @@ def _around(values: Floats, half: Floats) -> tuple[Floats, Floats]:
 
 def spread(one: Fit, quantity: Quantity) -> Spread:
     """Values of a quantity at the fit's parameters, and how they scatter."""
-    values = evaluate(quantity, [one.params])[0]
+    values, problem = evaluate(quantity, [one.params])[0], one.problem
     for kind, sets in (("units", one.unit_params), ("draws", one.draws)):
         if len(sets) > 1:
-            return Spread(values, one.level, kind, evaluate(quantity, sets))
-    problem = one.problem
+            tail = resampling_tail(one.level, one.units, spare_units(problem, one.units))
+            return Spread(values, one.level, kind, evaluate(quantity, sets), tail=tail)
     found = covariance(problem, one.params)
     if found is None:
         return Spread(values, one.level, "none", note=_why_none(one))
