@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fits.errors import Refused
-from fits.fitting import fit, with_held_out
+from fits.fitting import fit, rows_to_use, with_held_out
 from fits.folds import Split, by_folds, by_group, fit_splits, into_future, mean_over_folds
 from fits.form import Law
 from fits.identifiable import unidentifiable
