@@ -5,7 +5,7 @@ used. Never imports the training core: a table from any trainer will do.
 
     import fits
     table = fits.read_table("losses.csv")
-    one = fits.fit("chinchilla", table, bootstrap=200)
+    one = fits.fit("chinchilla", table)
     print(one.summary())
 """
 
@@ -24,8 +24,31 @@ _WHERE = {
     "Law": "fits.form",
     "law": "fits.laws",
     "all_laws": "fits.laws",
+    "made_points": "fits.made",
+    "made_curves": "fits.made",
+    "hold_out": "fits.holdouts",
+    "HoldOut": "fits.holdouts",
+    "compare": "fits.comparing",
+    "Comparison": "fits.comparing",
+    "fits_figure": "fits.fit_figure",
+    "isoflop": "fits.isoflops",
+    "envelope": "fits.envelopes",
+    "Frontier": "fits.frontier",
+    "Rates": "fits.rates",
+    "schedule": "fits.rates",
     "read_table": "fits.table",
     "write_table": "fits.table",
+    "allocate": "fits.allocation",
+    "loss_cost": "fits.allocation",
+    "log_optimal_size": "fits.optimum",
+    "allocation_exponent": "fits.optimum",
+    "prediction": "fits.quantities",
+    "design": "fits.designing",
+    "expected_intervals": "fits.expected",
+    "tolerance_ratio": "fits.critical_laws",
+    "criteria": "fits.critical_laws",
+    "turning_tokens": "fits.turning",
+    "turning_ratio_by_laws": "fits.turning",
     "critical_ratio": "fits.critical",
     "turning_ratio": "fits.critical",
     "mean_interval": "fits.uncertainty",

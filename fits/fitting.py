@@ -90,7 +90,7 @@ def fit(
     elif interval == "units":
         raise Refused("interval 'units' needs `by`, the column of the independent unit")
     chosen, notes = resolve_columns(law, table, columns)
-    frame, exclusions = _rows(law, table, where)
+    frame, exclusions = rows_to_use(law, table, where)
     x, said = read_variables(law, frame, chosen, rates)
     y = _response(law, rule, frame, chosen[law.response.name])
     kept = np.ones(len(frame), bool)
@@ -135,7 +135,7 @@ def fit(
         ),
         exclusions=tuple(exclusions),
     )
-    return _with_held_out(result, take(x, ~kept), y[~kept])
+    return with_held_out(result, take(x, ~kept), y[~kept])
 
 
 def fit_groups(law: str | Law, table: "pd.DataFrame", per: str, **options: Any) -> list[Fit]:
@@ -202,7 +202,9 @@ def _require_groups(table: "pd.DataFrame", per: str) -> None:
         raise Refused(f"column {per!r} has {int(table[per].isna().sum())} rows without a value")
 
 
-def _rows(law: Law, table: "pd.DataFrame", where: str | None) -> tuple["pd.DataFrame", list[str]]:
+def rows_to_use(
+    law: Law, table: "pd.DataFrame", where: str | None
+) -> tuple["pd.DataFrame", list[str]]:
     """(rows to use, which were left out and why)."""
     exclusions = []
     frame = table[rows_where(table, where)] if where else table
@@ -443,13 +445,13 @@ def _along_curves(problem: Problem, best: Solution, by: str | None) -> list[str]
     ]
 
 
-def _with_held_out(result: Fit, x: dict[str, Any], y: Any) -> Fit:
+def with_held_out(result: Fit, x: dict[str, Any], y: Any) -> Fit:
     if len(y) == 0:
         return result
     predicted, low, high = result.band(x, "new")
     rows = tuple(
         HeldOut(
-            row(x, k),
+            row(result.law, x, k),
             float(y[k]),
             float(predicted[k]),
             float(low[k]) if np.isfinite(low[k]) else None,

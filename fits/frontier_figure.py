@@ -9,6 +9,7 @@ from fits.plots import (
     CATEGORIES,
     PAGE_INCHES,
     Figure,
+    loss_axis,
     ordered_colours,
     short_count,
     token_axis,
@@ -129,15 +130,10 @@ def _training_curves(axes: "Axes", frontier: "Frontier") -> None:
 
 def _scale_loss(axes: "Axes", frontier: "Frontier") -> None:
     """Log where losses span more than a doubling, with plain numbers as ticks."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     loss = frontier.curves["loss"]
-    if loss.max() < 2 * loss.min():
-        return
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    if loss.max() >= 2 * loss.min():
+        axes.set_yscale("log")
+        loss_axis(axes)
 
 
 def _legend(axes: "Axes", edges: bool, place: str) -> None:

@@ -27,6 +27,7 @@ FORMATS = ("svg", "pdf", "png")
 CATEGORIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 COLUMN_INCHES = 3.5
 PAGE_INCHES = 7.0
+_LOSS_TICKS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)  # in every decade
 
 _STYLE = {
     "font.size": 8.5,
@@ -69,7 +70,7 @@ class Figure:
         """The picture as bytes of one of FORMATS; the same figure gives the same bytes."""
         from matplotlib.figure import Figure as Canvas
 
-        with _style():
+        with style():
             canvas = Canvas(figsize=self.inches)
             self.draw(canvas)
             stream = io.BytesIO()
@@ -91,7 +92,8 @@ class Figure:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """The look of every figure, while it lasts."""
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
@@ -116,6 +118,15 @@ def token_axis(axes: "Axes", name: str = "x") -> None:
         several = high / max(low, 1e-300) > 300
         axis.set_major_locator(LogLocator(subs=(1.0,) if several else (1.0, 2.0, 5.0)))
         axis.set_minor_formatter(NullFormatter())
+
+
+def loss_axis(axes: "Axes") -> None:
+    """Plain numbers as ticks of a logarithmic loss axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(subs=_LOSS_TICKS))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def short_count(value: float) -> str:

@@ -14,6 +14,7 @@ from fits.dual import Dual
 from fits.lanes import Lanes, Params, outside
 from fits.problem import MAX_BOUNDED, Floats, Problem
 
+DEPENDENT = 1e-13  # relative: a direction of the columns so small is rounding
 SMALLEST_SHARE = 1e-3  # of the response: where a positive linear parameter starts at the least
 
 
@@ -86,16 +87,24 @@ def _least_squares(
 
 
 def _solve_columns(columns: Floats, target: Floats) -> tuple[Floats, Floats]:
-    """(orthonormal basis, coefficients [S, k]); a column within rounding of others gets 0."""
+    """(orthonormal basis [S, n, k], coefficients [S, k]); the shortest of those that are best.
+
+    Lanes whose columns depend on each other within rounding get fewer directions, by their
+    singular values; the basis is 0 in the places left.
+    """
     if columns.shape[2] == 0:
         return columns, np.zeros((len(columns), 0))
     q, r = np.linalg.qr(columns)
     diagonal = np.abs(np.diagonal(r, axis1=1, axis2=2))
-    flat = diagonal <= 1e-13 * diagonal.max(1, keepdims=True)
-    eye = np.eye(r.shape[1])
-    r = np.where(flat[:, :, None], eye[None], r)  # that row reads: coefficient = 0
-    seen = np.where(flat, 0.0, (q.transpose(0, 2, 1) @ target[:, :, None])[:, :, 0])
-    return np.where(flat[:, None], 0.0, q), np.linalg.solve(r, seen[:, :, None])[:, :, 0]
+    flat = diagonal.min(1) <= DEPENDENT * diagonal.max(1)
+    r = np.where(flat[:, None, None], np.eye(r.shape[1]), r)
+    found = np.linalg.solve(r, q.transpose(0, 2, 1) @ target[:, :, None])[:, :, 0]
+    for lane in np.flatnonzero(flat):
+        left, size, right = np.linalg.svd(columns[lane], full_matrices=False)
+        left = np.where(size > DEPENDENT * size[0], left, 0.0)
+        seen = (left.T @ target[lane]) / np.where(size > 0, size, 1.0)
+        q[lane], found[lane] = left, right.T @ seen
+    return q, found
 
 
 def linear_start(problem: Problem, near: Params, lanes: Lanes, count: int) -> Params:

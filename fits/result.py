@@ -188,11 +188,11 @@ class Fit:
 
         return latex([self])
 
-    def plot(self, variable: str | None = None) -> "Figure":
-        """Points, fit with band, held-out points, and a panel of residuals."""
+    def plot(self, variable: str | None = None, band: Band = "curve") -> "Figure":
+        """Points, fit with band, held-out points, and a panel of residuals: `fit_figure`."""
         from fits.fit_figure import fit_figure
 
-        return fit_figure(self, variable)
+        return fit_figure(self, variable, band)
 
     def to_json(self) -> str:
         """As JSON text; `Fit.from_json` reads it."""

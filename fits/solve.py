@@ -57,7 +57,7 @@ def solve(
     tried. `near` may lack linear ones; coefficients at 0 start anew, from there none would rise.
     """
     if not near:
-        tried = _starts(problem, starts)
+        tried = start_grid(problem, starts)
     else:
         projected = [n for n in problem.law.linear if problem.by_log(n) and near.get(n, 1.0) <= 0]
         names = [name for name in problem.free if name in near and name not in projected]
@@ -109,7 +109,7 @@ def solve_lanes(
     return params, np.concatenate([part[1] for part in parts])
 
 
-def _starts(problem: Problem, given: Mapping[str, Sequence[float]] | None) -> Params:
+def start_grid(problem: Problem, given: Mapping[str, Sequence[float]] | None) -> Params:
     """Every combination of the starts of the searched parameters and of those given."""
     given = given or {}
     grids = {}

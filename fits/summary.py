@@ -4,6 +4,7 @@ The words follow the checklist of (Mis)fitting, 2502.18969: form, data and exclu
 optimiser, starts, tolerances, intervals, hold-out.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from fits.interval import Interval
 
 if TYPE_CHECKING:
-    from fits.result import Fit
+    from fits.result import Fit, HeldOut
 
+MOST_ROWS = 12  # held out, each on a line of its own
 _GREEK = (
     "alpha",
     "beta",
@@ -48,14 +50,30 @@ def summary(one: "Fit") -> str:
     width = max(len(name) for name in one.params)
     for name, value in one.params.items():
         lines.append(f"  {name:<{width}}  {value:.6g}  {_uncertainty(one, name)}")
-    for row in one.held_out:
+    lines += _held_out(one.held_out)
+    lines += [f"  note: {note}" for note in one.notes]
+    return "\n".join(lines)
+
+
+def _held_out(rows: Sequence["HeldOut"]) -> list[str]:
+    """A line a row; of many, how far off they are and the worst."""
+    lines = []
+    shown = rows
+    if len(rows) > MOST_ROWS:
+        errors = [row.relative_error for row in rows]
+        mean, square = sum(errors) / len(rows), sum(error**2 for error in errors) / len(rows)
+        lines = [
+            f"  held out {len(rows)} rows: relative error mean {100 * mean:+.3f} %, "
+            f"rms {100 * math.sqrt(square):.3f} %; the worst:"
+        ]
+        shown = [max(rows, key=lambda row: abs(row.relative_error))]
+    for row in shown:
         where = ", ".join(f"{key} {_short(value)}" for key, value in row.variables.items())
         lines.append(
             f"  held out {where}: observed {row.observed:.5g}, predicted {row.predicted:.5g} "
             f"{Interval(row.low, row.high, '').text()}, {100 * row.relative_error:+.3f} %"
         )
-    lines += [f"  note: {note}" for note in one.notes]
-    return "\n".join(lines)
+    return lines
 
 
 def latex(fits: Sequence["Fit"]) -> str:

@@ -160,10 +160,10 @@ def column_values(one: Variable, frame: "pd.DataFrame", column: str) -> np.ndarr
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        where = frame.index[bad[0]]
+        where, value = frame.index[bad[0]], _plain(frame[column].iloc[bad[0]])
         raise Refused(
-            f"column {column!r}: {frame[column].iloc[bad[0]]!r} in row {where} is not a finite "
-            f"number ({len(bad)} such): leave those rows out"
+            f"column {column!r}: {value!r} in row {where} is not a finite number "
+            f"({len(bad)} such): leave those rows out"
         )
     bad = np.flatnonzero(values <= 0) if one.positive else np.array([], int)
     if len(bad):
@@ -185,3 +185,7 @@ def write_table(frame: "pd.DataFrame", path: str | Path) -> None:
         write_whole(path, stream.getvalue())
     else:
         raise Refused(f"cannot write {path.name}: a table ends in .csv or .parquet")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -69,13 +69,15 @@ def take(x: Mapping[str, Any], rows: Any) -> dict[str, Any]:
     return {name: values[rows] for name, values in x.items()}
 
 
-def row(x: Mapping[str, Any], k: int) -> dict[str, Any]:
+def row(law: Law, x: Mapping[str, Any], k: int) -> dict[str, Any]:
     """One row as plain values, for people and JSON."""
     plain: dict[str, Any] = {}
     for name, values in x.items():
         if name == RATES:
             plain["curve"] = values.curves[values.curve[k]].name
             plain["step"] = int(values.step[k])
+        elif name == GROUP:
+            plain[law.per] = law.groups[int(values[k])]
         else:
             plain[name] = float(values[k])
     return plain

@@ -25,8 +25,8 @@ CRITICAL = Variable("critical_ratio", "1", "critical mixture ratio, 0..1")
 _SOURCE = "Gu et al. 2024, arXiv 2407.17467"
 
 
-def _time(x: Values) -> np.ndarray:
-    return np.asarray(x["cpt_tokens"] / TOKENS_A_UNIT)
+def _time(x: Values) -> Any:
+    return x["cpt_tokens"] / TOKENS_A_UNIT
 
 
 def _ratio(p: Values, x: Values) -> np.ndarray:

@@ -158,7 +158,7 @@ MULTI_POWER = Law(
         Parameter("B", "loss per decrease of rate, once its effect is complete", 0.0),
         Parameter("C", "how soon a decrease takes effect", 0.0, 1e6, (2.0,)),
         Parameter("beta", "exponent of a decrease's effect", 0.01, 10.0, (0.3, 1.0)),
-        Parameter("gamma", "exponent of the rate in a decrease's effect", 0.0, 2.0, (0.5,)),
+        Parameter("gamma", "exponent of the rate in a decrease's effect", 0.01, 2.0, (0.5,)),
     ),
     source="Luo et al. 2025, arXiv 2503.12811",
     predict=_multi_power,

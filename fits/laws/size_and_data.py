@@ -168,7 +168,7 @@ POWER_MEAN = Law(
             (0.4,),
         ),
     ),
-    source="Videau et al. 2026, arXiv 2608.07222; k is .31 to .45 on its two grids",
+    source="Skaling, arXiv 2608.07222; k is .31 to .45 on its two grids",
     predict=_power_mean,
     objective="huber-log",
 )

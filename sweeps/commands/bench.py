@@ -1,4 +1,4 @@
-"""bench step, bench sweep, bench data."""
+"""bench step, bench sweep, bench data, bench fit."""
 
 import argparse
 from typing import Any
@@ -58,4 +58,24 @@ def data(told: argparse.Namespace) -> Any:
             f"{value['eaten_windows_per_second']:,.0f} eaten at width {value['width']}: "
             f"{value['ratio']:.0f} times"
         )
+    return value
+
+
+def fit(told: argparse.Namespace) -> Any:
+    """Seconds of fits."""
+    from sweeps.bench.fit import bench_fit
+
+    value = bench_fit(_repeats(told))
+    if not told.json:
+        print(f"tables: {value['tables']}")
+        rows = (
+            ("chinchilla_grid_seconds", f"chinchilla from {value['starts']} starts"),
+            ("chinchilla_bootstrap_1000_seconds", "chinchilla, 1000 bootstrap refits"),
+            ("chinchilla_profile_seconds", "chinchilla with profile intervals"),
+            ("multi_power_seconds", "multi-power law of three curves"),
+            ("multi_power_profile_seconds", "the same with profile intervals"),
+        )
+        for key, what in rows:
+            print(f"{value[key]:8.2f} s  {what}")
+        print(f"{value['agree']} of {value['starts']} starts agree")
     return value

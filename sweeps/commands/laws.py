@@ -6,15 +6,16 @@ from typing import Any
 
 from fits.errors import Refused
 from fits.fitting import fit as fit_one
-from fits.fitting import fit_groups
+from fits.fitting import fit_groups, fit_shared
+from fits.form import Law
 from fits.laws import all_laws, law
 from fits.result import Fit
 from fits.saved import load_fits, save_fits, to_dict
-from fits.table import read_table, write_table
+from fits.table import read_table, require_column, write_table
 
 
 def list_laws(told: argparse.Namespace) -> Any:
-    """Every law with formula, variables, units and source."""
+    """Every law with formula, variables, units, source and published coefficients."""
     rows = []
     for one in all_laws():
         variables = {v.name: v.unit for v in (*one.variables, one.response)}
@@ -24,62 +25,153 @@ def list_laws(told: argparse.Namespace) -> Any:
                 "title": one.title,
                 "formula": one.formula,
                 "variables": variables,
+                "meanings": {v.name: v.meaning for v in (*one.variables, one.response)},
                 "response": one.response.name,
                 "parameters": {p.name: p.meaning for p in one.parameters},
                 "objective": one.objective,
+                "published": {key: dict(values) for key, values in one.published.items()},
                 "source": one.source,
             }
         )
         if not told.json:
-            units = ", ".join(f"{name} ({unit})" for name, unit in variables.items())
-            print(f"{one.name}\n  {one.formula}\n  {one.title}\n  {units}\n  {one.source}\n")
+            print(_described(one))
     return rows
 
 
-def _pairs(text: str, option: str) -> dict[str, str]:
-    pairs = {}
+def _described(one: Law) -> str:
+    units = ", ".join(f"{v.name} ({v.unit})" for v in one.variables)
+    lines = [
+        f"{one.name}   {one.title}",
+        f"  {one.formula}",
+        f"  {one.response.name} ({one.response.unit}) in {units}",
+    ]
+    for key, values in one.published.items():
+        lines.append(f"  {key}: {', '.join(f'{k} {v:.6g}' for k, v in values.items())}")
+    return "\n".join([*lines, f"  {one.source}", ""])
+
+
+def pairs(text: str, option: str) -> dict[str, str]:
+    """NAME=VALUE,... as a mapping. Raises Refused."""
+    found = {}
     for item in filter(None, text.split(",")):
         name, equals, value = item.partition("=")
         if not equals or not name.strip() or not value.strip():
             raise Refused(f"{option} {item!r}: must read NAME=VALUE")
-        pairs[name.strip()] = value.strip()
-    return pairs
+        found[name.strip()] = value.strip()
+    return found
 
 
 def fit(told: argparse.Namespace) -> Any:
     """Fit one or several laws to a table."""
     laws = [law(name.strip()) for name in told.law.split(",")]
-    try:
-        pin = {name: float(value) for name, value in _pairs(told.pin, "--pin").items()}
-    except ValueError as error:
-        raise Refused(f"--pin: {error}") from None
-    if told.bootstrap < 0:
-        raise Refused(f"--bootstrap {told.bootstrap}: must not be negative")
+    options = _options(told)
     frame = read_table(told.table)
     if told.by and told.by not in frame.columns:
         known = ", ".join(map(str, frame.columns))
         raise Refused(f"--by {told.by}: the table has no such column; it has {known}")
-    options: dict[str, Any] = {
-        "columns": _pairs(told.columns, "--columns"),
-        "where": told.where,
-        "holdout": told.holdout,
-        "pin": pin,
-        "bootstrap_draws": told.bootstrap,
-        "by": told.by,
-    }
+    shared = [name.strip() for name in told.share.split(",") if name.strip()]
+    _refuse_options(told, laws, shared)
+    if told.per:
+        require_column(told.per, frame)
     found: list[Fit] = []
     for one in laws:
-        if told.per:
+        if shared:
+            found.append(fit_shared(one, frame, told.per, shared, **options))
+        elif told.per:
             found += fit_groups(one, frame, told.per, **options)
         else:
             found.append(fit_one(one, frame, **options))
+    tried, texts = _left_out(told, laws, frame, options)
     if told.to:
         save_fits(found, told.to)
     if not told.json:
-        print("\n".join(one.summary() for one in found))
-        return None
-    values = [_as_json(one) for one in found]
-    return values if told.per or len(laws) > 1 else values[0]
+        print("\n".join([*(one.summary() for one in found), *texts]))
+    values: list[Any] = [_as_json(one) for one in found]
+    if tried:
+        return {"fits": values, **tried}
+    return values if told.per else values[0]
+
+
+def _left_out(
+    told: argparse.Namespace, laws: list[Law], frame: Any, options: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Rows left out in turn: the ranking of several laws, or how well one predicts them."""
+    if len(laws) == 1 and not (told.leave_out or told.rolling):
+        return {}, []
+    from fits.comparing import compare
+    from fits.holdouts import hold_out
+
+    kept = {k: options[k] for k in ("columns", "where", "objective", "level", "rates")}
+    asked = {k: options[k] for k in ("pin", "bound", "tie") if options[k]}
+    how = {"by": told.leave_out or told.by, "rolling": told.rolling}
+    groups = [("", frame)]
+    if told.per:
+        groups = [(f"{told.per} {v}", rows) for v, rows in frame.groupby(told.per, sort=True)]
+    values, texts = [], []
+    for name, part in groups:
+        if len(laws) > 1:
+            own = {one.name: _of_law(one, asked) for one in laws}
+            found: Any = compare(laws, part, own=own, **how, **kept)
+        else:
+            found = hold_out(laws[0], part, **how, **kept, **asked)
+        values.append({**({"group": name} if name else {}), **found.to_dict()})
+        texts += ["", *([name] if name else []), found.summary()]
+    return {"ranking" if len(laws) > 1 else "left_out": values if told.per else values[0]}, texts
+
+
+def _refuse_options(told: argparse.Namespace, laws: list[Law], shared: list[str]) -> None:
+    if told.leave_out and told.rolling:
+        raise Refused("--leave-out and --rolling exclude each other")
+    if shared and not told.per:
+        raise Refused("--share needs --per, the column whose values share parameters")
+    if shared and (len(laws) > 1 or told.leave_out or told.rolling):
+        raise Refused("--share takes one law, and no rows are left out in turn with it")
+
+
+def _of_law(law: Law, asked: dict[str, Any]) -> dict[str, Any]:
+    """What is asked of parameters that this law has."""
+    own = {k: {n: v for n, v in of.items() if n in law.names} for k, of in asked.items()}
+    return {k: of for k, of in own.items() if of}
+
+
+def _options(told: argparse.Namespace) -> dict[str, Any]:
+    """What is asked of the fit. Raises Refused."""
+    if told.bootstrap < 0:
+        raise Refused(f"--bootstrap {told.bootstrap}: must not be negative")
+    if told.bootstrap and told.interval != "profile":
+        raise Refused("--bootstrap and --interval exclude each other")
+    drawn = {"interval": "bootstrap", "draws": told.bootstrap}
+    return {
+        "columns": pairs(told.columns, "--columns"),
+        "where": told.where,
+        "holdout": told.holdout,
+        "objective": told.objective,
+        "pin": {name: number(v, "--pin") for name, v in pairs(told.pin, "--pin").items()},
+        "bound": {n: _range(v) for n, v in pairs(told.bound, "--bound").items()},
+        "tie": pairs(told.tie, "--tie"),
+        "by": told.by,
+        "level": told.level,
+        "rates": read_table(told.rates) if told.rates else None,
+        **(drawn if told.bootstrap else {"interval": told.interval}),
+    }
+
+
+def number(text: str, option: str) -> float:
+    """A number. Raises Refused."""
+    try:
+        return float(text)
+    except ValueError:
+        raise Refused(f"{option} {text!r}: must be a number") from None
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    if not colon:
+        raise Refused(f"--bound {text!r}: must read LOW:HIGH, an empty side is unbounded")
+    return (
+        number(low, "--bound") if low.strip() else float("-inf"),
+        number(high, "--bound") if high.strip() else float("inf"),
+    )
 
 
 def _as_json(one: Fit) -> dict[str, Any]:
@@ -93,14 +185,8 @@ def predict(told: argparse.Namespace) -> Any:
     """Predictions of every fit that the table's rows belong to."""
     import pandas as pd
 
-    fits = load_fits(told.fit)
-    if told.name:
-        chosen = [one for one in fits if told.name in (one.name, one.law_name, one.label())]
-        if not chosen:
-            known = "; ".join(dict.fromkeys(one.label() for one in fits))
-            raise Refused(f"no fit {told.name!r} in {told.fit}; it has {known}")
-        fits = chosen
-    elif len({one.law_name for one in fits}) > 1:
+    fits = chosen_fits(told.fit, told.name)
+    if len({one.law_name for one in fits}) > 1:
         known = ", ".join(dict.fromkeys(one.law_name for one in fits))
         raise Refused(f"{told.fit} holds several laws ({known}): choose one with --name")
     frame = read_table(told.table)
@@ -128,6 +214,18 @@ def predict(told: argparse.Namespace) -> Any:
         return out.astype(object).where(out.notna(), None).replace(_INFINITE).to_dict("records")
     print(out.to_string(index=False) if not told.to else f"{len(out)} rows -> {told.to}")
     return None
+
+
+def chosen_fits(path: str, name: str | None) -> list[Fit]:
+    """The fits of a file, or those of a name, law or label. Raises Refused."""
+    fits = load_fits(path)
+    if not name:
+        return fits
+    chosen = [one for one in fits if name in (one.name, one.law_name, one.label())]
+    if not chosen:
+        known = "; ".join(dict.fromkeys(one.label() for one in fits))
+        raise Refused(f"no fit {name!r} in {path}; it has {known}")
+    return chosen
 
 
 _INFINITE = {float("inf"): None, float("-inf"): None}

@@ -244,7 +244,7 @@ def plot(told: argparse.Namespace) -> Any:
         names = [one.name for one in findings.figures]
         figure = findings.figure(told.figure) if told.figure else findings.figures[0]
     else:
-        from fits.fit_figure import fit_figure
+        from fits.fit_figure import fit_figure, fits_figure
         from fits.saved import load_fits
 
         fits = load_fits(told.source)
@@ -252,7 +252,11 @@ def plot(told: argparse.Namespace) -> Any:
         chosen = [one for one in fits if told.figure in (None, one.label(), one.name, one.law_name)]
         if not chosen:
             raise Refused(f"no fit {told.figure!r} in {told.source}; it has {'; '.join(names)}")
-        figure = fit_figure(chosen[0])
+        one_curve_each = len({one.law_name for one in chosen}) == 1 and all(
+            len(one.law.variables) == 1 and not one.law.rates and not one.law.groups
+            for one in chosen
+        )
+        figure = fits_figure(chosen) if one_curve_each else fit_figure(chosen[0])
     figure.save(Path(told.to))
     if not told.json:
         others = "; ".join(name for name in names if name != figure.name)

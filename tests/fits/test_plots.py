@@ -5,15 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure as Canvas
 
 from fits import Fit, Refused, fit
 from fits.errors import Failed
 from fits.fit_figure import fit_figure
-from fits.plots import FORMATS, Figure, ordered_colours, short_count
+from fits.plots import FORMATS, ordered_colours, short_count
 
 RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
-TOKENS = np.geomspace(0.2e9, 40e9, 12)
 
 
 def noise(count: int) -> np.ndarray:
@@ -24,14 +22,6 @@ def noise(count: int) -> np.ndarray:
 def of_ratio() -> Fit:
     table = pd.DataFrame({"ratio_domain": RATIOS, "loss_nats": 1.9 - 0.4 * RATIOS**0.3 + noise(6)})
     return fit("cmr-ratio", table, holdout="ratio_domain == 1/3")
-
-
-@pytest.fixture(scope="module")
-def of_size() -> Fit:
-    sizes, data = (a.ravel() for a in np.meshgrid(np.geomspace(1e8, 1e10, 4), TOKENS[::3]))
-    loss = 1.8 + 480 * sizes**-0.35 + 2100 * data**-0.37 + noise(16)
-    table = pd.DataFrame({"n_params": sizes, "n_tokens": data, "loss_nats": loss})
-    return fit("chinchilla", table, objective="squares", interval="none")
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -60,59 +50,6 @@ def test_a_folder_that_is_a_file_is_a_failure_in_one_line(of_ratio: Fit, tmp_pat
     (tmp_path / "file").write_text("x")
     with pytest.raises(Failed, match=r"\Acannot write .*[^\n]\Z"):
         fit_figure(of_ratio).save(tmp_path / "file" / "figure.svg")
-
-
-def marked(figure: Figure) -> set[tuple[float, float]]:
-    """Places of every mark (not line) that the figure draws."""
-    canvas = Canvas()
-    figure.draw(canvas)
-    return {
-        (float(x), float(y))
-        for axes in canvas.axes
-        for line in axes.lines
-        if line.get_marker() not in ("None", "", None)
-        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
-    }
-
-
-@pytest.mark.parametrize("fixture", ["of_ratio", "of_size"])
-def test_data_holds_every_mark_that_is_shown(fixture: str, request: pytest.FixtureRequest) -> None:
-    one: Fit = request.getfixturevalue(fixture)
-    figure = fit_figure(one)
-    variable = one.law.variables[0].name
-    held = {
-        (x, y)
-        for column in ("loss_nats", "predicted", "residual")
-        for x, y in zip(figure.data[variable], figure.data[column], strict=True)
-    }
-    assert marked(figure) <= held
-    assert len(figure.data) == one.points + len(one.held_out)
-
-
-def test_data_marks_the_rows_that_were_held_out(of_ratio: Fit) -> None:
-    data = fit_figure(of_ratio).data
-    (held,) = data[data["held_out"]].to_dict("records")
-    assert held["ratio_domain"] == 1 / 3
-    assert held["residual"] == held["loss_nats"] - held["predicted"]
-    fitted = data[~data["held_out"]]
-    np.testing.assert_allclose(fitted["predicted"] + fitted["residual"], of_ratio.y)
-
-
-def test_a_fit_is_drawn_over_the_variable_asked_for(of_size: Fit) -> None:
-    assert fit_figure(of_size, "n_tokens").render("svg") != fit_figure(of_size).render("svg")
-    with pytest.raises(Refused, match="no variable 'width'; it has n_params, n_tokens"):
-        fit_figure(of_size, "width")
-
-
-def test_names_are_drawn_as_they_stand() -> None:
-    table = pd.DataFrame({"cpt_tokens": TOKENS, "change_nats": -0.1 * TOKENS**0.1 + noise(12)})
-    one = fit("cmr-domain-tokens", table, name=r"$\frac{$", group={"corpus": "<b>&$x^$"})
-    assert fit_figure(one).render("svg").startswith(b"<?xml")
-
-
-def test_a_fit_without_a_band_is_still_drawn() -> None:
-    table = pd.DataFrame({"ratio_domain": RATIOS[:3], "loss_nats": 1.9 - 0.4 * RATIOS[:3]})
-    assert fit_figure(fit("cmr-ratio", table)).render("png").startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

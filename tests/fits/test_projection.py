@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize
+from scipy import optimize, stats
 
 from fits.form import Law, Parameter, Variable
 from fits.lanes import Lanes
+from fits.laws import law
 from fits.objective import objective
 from fits.problem import Problem
 from fits.projection import eliminated, linear_start
@@ -108,13 +109,14 @@ def test_weights_are_repeated_rows_and_0_is_none(weights: list[int]) -> None:
         assert found[name][0] == pytest.approx(again.params[name], rel=1e-7, abs=1e-9)
 
 
-def test_a_column_that_repeats_another_gets_0() -> None:
+def test_a_column_that_repeats_another_shares_its_part() -> None:
     problem, columns = plane(dict.fromkeys(NAMES, -np.inf))
     x = {**problem.x, "d": 2.0 * problem.x["c"]}
     y = columns[:, :3] @ np.array([1.0, 0.5, -0.7])
     again = Problem(problem.law, x, y, problem.objective)
     found, _ = eliminated(again, (), NAMES, np.zeros((1, 0)), Lanes(y[None]))
-    assert [found[name][0] for name in NAMES] == pytest.approx([1.0, 0.5, -0.7, 0.0])
+    # d = 2 c in columns scaled to one length: both take half
+    assert [found[name][0] for name in NAMES] == pytest.approx([1.0, 0.5, -0.35, -0.175])
 
 
 def test_starts_of_linear_parameters_lie_within_their_bounds_and_never_at_0() -> None:
@@ -126,3 +128,16 @@ def test_starts_of_linear_parameters_lie_within_their_bounds_and_never_at_0() ->
         assert low <= found[name][0] <= high
     assert found["a"][0] > 0
     assert found["b"][0] > 0
+
+
+def test_columns_that_depend_on_each_other_still_give_the_best_prediction() -> None:
+    # the two terms of one exponent are one column; QR without pivots would lose the third
+    tokens = np.geomspace(0.2e9, 40e9, 24)
+    y = 0.1 - 0.3 * (tokens / 0.2e9) ** 0.2 + 1e-3 * np.random.default_rng(0).normal(size=24)
+    pinned = {"s2": 0.2, "s3": 0.2}
+    law_ = law("cmr-general-tokens")
+    problem = Problem(law_, {"cpt_tokens": tokens}, y, objective("squares"), pinned)
+    found = solve(problem)
+    line = stats.linregress((tokens / 0.2e9) ** 0.2, y)
+    assert found.params["a2"] + found.params["a3"] == pytest.approx(line.slope, rel=1e-9)
+    assert found.params["b2"] == pytest.approx(line.intercept, rel=1e-9)
