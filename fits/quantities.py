@@ -21,7 +21,7 @@ from fits.interval import Interval
 from fits.lanes import outside
 from fits.problem import Problem
 from fits.result import Fit
-from fits.uncertainty import resampling_tail, spare_units, t_quantile
+from fits.uncertainty import resampling_tail, t_quantile
 
 Floats = NDArray[np.float64]
 Quantity = Callable[[Mapping[str, Any]], Any]
@@ -124,7 +124,7 @@ def spread(one: Fit, quantity: Quantity) -> Spread:
     values, problem = evaluate(quantity, [one.params])[0], one.problem
     for kind, sets in (("units", one.unit_params), ("draws", one.draws)):
         if len(sets) > 1:
-            tail = resampling_tail(one.level, one.units, spare_units(problem, one.units))
+            tail = resampling_tail(one.level, one.units)
             return Spread(values, one.level, kind, evaluate(quantity, sets), tail=tail)
     found = covariance(problem, one.params)
     if found is None:

@@ -192,6 +192,7 @@ def test_quantile_is_two_sided() -> None:
 def test_the_tail_of_many_units_is_the_normal_one_and_of_few_far_out() -> None:
     assert resampling_tail(0.95, 100_000) == pytest.approx(0.025, rel=1e-3)
     # 6 units: Student's 2.5706 with 5 degrees of freedom, times the root of 6 / 5
+    assert resampling_tail(0.95, 1) == 0.0
     assert resampling_tail(0.95, 6) == pytest.approx(stats.norm.sf(2.5706 * np.sqrt(1.2)), rel=1e-3)
 
 
