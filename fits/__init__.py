@@ -30,7 +30,7 @@ _WHERE = {
     "HoldOut": "fits.holdouts",
     "compare": "fits.comparing",
     "Comparison": "fits.comparing",
-    "fits_figure": "fits.fit_figure",
+    "fits_figure": "fits.figures.fit_figure",
     "isoflop": "fits.isoflops",
     "envelope": "fits.envelopes",
     "Frontier": "fits.frontier",
@@ -51,7 +51,7 @@ _WHERE = {
     "turning_ratio_by_laws": "fits.turning",
     "critical_ratio": "fits.critical",
     "turning_ratio": "fits.critical",
-    "mean_interval": "fits.uncertainty",
+    "mean_interval": "fits.engine.uncertainty",
     "Refused": "fits.errors",
 }
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from fits.identify import coordinate_scales, covariance
-from fits.problem import Problem
-from fits.uncertainty import resampling_tail, t_quantile
+from fits.engine.identify import coordinate_scales, covariance
+from fits.engine.problem import Problem
+from fits.engine.uncertainty import resampling_tail, t_quantile
 
 if TYPE_CHECKING:
     from fits.result import Fit

@@ -19,7 +19,6 @@ from fits.errors import Refused
 from fits.folds import flipped_as_large, mean_over_folds
 from fits.form import Law
 from fits.holdouts import HoldOut, hold_out
-from fits.identifiable import unidentifiable
 from fits.laws import law as law_named
 from fits.result import Fit
 from fits.table import resolve_columns
@@ -315,8 +314,7 @@ def _refuse_lacking(
 
 def _not_ranked(held: HoldOut) -> str:
     """Why a law has no rank, or nothing."""
-    whole = held.whole
-    unknown = whole.identified.unidentified or unidentifiable(whole.problem, whole.params)
+    unknown = held.whole.identified.unidentified
     if unknown:
         return f"not identified: {unknown}"
     refused = [one for one in held.folds if one.fit is None]

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from fits.critical import critical_ratio, turning_ratio
+from fits.engine.uncertainty import mean_interval, unit_intervals
 from fits.errors import Refused
 from fits.fitting import fit
 from fits.interval import Interval
 from fits.laws import law as law_named
 from fits.result import Fit, HeldOut
-from fits.uncertainty import mean_interval, unit_intervals
 
 MIN_HORIZONS = 5  # uncensored ones, before R_CMR(T) is fitted: it has three parameters
 

@@ -21,18 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from fits.asked import Method
+from fits.engine.identify import identify
+from fits.engine.lanes import Lanes
+from fits.engine.objective import objective as objective_named
+from fits.engine.problem import Problem
+from fits.engine.solve import Solution, solve_lanes
+from fits.engine.uncertainty import covariance_intervals, t_quantile
 from fits.errors import Failed, Refused
-from fits.fitting import Method, fit
+from fits.fitting import fit
 from fits.form import Law
-from fits.identify import identify
 from fits.interval import Interval
-from fits.lanes import Lanes
 from fits.laws import law
-from fits.objective import objective as objective_named
-from fits.problem import Problem
 from fits.result import Fit
-from fits.solve import Solution, solve_lanes
-from fits.uncertainty import covariance_intervals, t_quantile
 
 Floats = NDArray[np.float64]
 
@@ -322,7 +323,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 json.dumps([asdict(one) for one in rows], indent=1) + "\n"
             )
         if options.to:
-            from fits.coverage_figure import coverage_figure
+            from fits.figures.coverage_figure import coverage_figure
 
             coverage_figure(rows).save(options.to)
     except (Refused, Failed, OSError) as error:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.engine.uncertainty import invert_test, t_quantile
 from fits.errors import Refused
-from fits.uncertainty import invert_test, t_quantile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fits.critical import Critical, Turning
+from fits.engine.uncertainty import invert_test
 from fits.errors import Refused
 from fits.interval import Interval
 from fits.result import Fit
 from fits.turning import RATIO, TurningPoint, places
-from fits.uncertainty import invert_test
 
 Floats = NDArray[np.float64]
 

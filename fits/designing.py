@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.engine.identify import coordinate_scales
 from fits.errors import Refused
 from fits.expected import Knowledge, known, quantile
-from fits.identify import coordinate_scales
 from fits.quantities import Quantity
 from fits.result import Fit
 from fits.table import require_column, resolve_columns

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.engine.uncertainty import MIN_BOOTSTRAP_UNITS
 from fits.errors import Refused
 from fits.frontier import (
     FLOP_PER_PARAM_TOKEN,
@@ -31,7 +32,6 @@ from fits.frontier import (
     power_laws,
 )
 from fits.table import require_column
-from fits.uncertainty import MIN_BOOTSTRAP_UNITS
 
 if TYPE_CHECKING:
     import pandas as pd

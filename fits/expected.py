@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.engine.identify import ILL_CONDITIONED, coordinate_jacobian, covariance
+from fits.engine.objective import objective as objective_named
+from fits.engine.problem import Problem
+from fits.engine.uncertainty import t_quantile
 from fits.errors import Refused
 from fits.form import Law
-from fits.identify import ILL_CONDITIONED, coordinate_jacobian, covariance
 from fits.laws import law as law_named
-from fits.objective import objective as objective_named
-from fits.problem import Problem
 from fits.quantities import Quantity, depends_on_unknown, gradient
 from fits.result import Fit
 from fits.table import resolve_columns
-from fits.uncertainty import t_quantile
 from fits.variables import read_variables
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.engine.lanes import Lanes
+from fits.engine.problem import Floats, Problem
+from fits.engine.solve import AGREE, POLISH_STEPS, Solution, solve, solve_lanes, start_grid
 from fits.errors import Refused
-from fits.lanes import Lanes
-from fits.problem import Floats, Problem
 from fits.shared import label
-from fits.solve import AGREE, POLISH_STEPS, Solution, solve, solve_lanes, start_grid
 from fits.table import column_values, require_column
 from fits.variables import take
 

@@ -42,12 +42,12 @@ class Law:
 
     It is plain NumPy (operators, `np.exp`, `np.log`, `np.maximum` ...), so that three kinds of
     parameters pass through it: numbers; arrays [S, 1], S sets at once, giving [S, n]; and Duals
-    (`fits.dual`), which carry the exact gradient along. Parameters named in `linear` enter
-    linearly, without offset: least squares eliminates them. `objective` is what is minimised
-    unless asked otherwise (`fits.objective`). A law with `rates` reads whole learning-rate curves:
-    its `x["rates"]` is a `fits.rates.Rates` of n places on them. `published` are coefficients as
-    printed, by citation. `per`, `groups`: of a law that groups share (`fits.shared`), the column
-    that tells them apart and its values.
+    (`fits.engine.dual`), which carry the exact gradient along. Parameters named in `linear` enter
+    linearly, without offset: least squares eliminates them. `objective` is what is minimised unless
+    asked otherwise (`fits.engine.objective`). A law with `rates` reads whole curves of learning
+    rates: its `x["rates"]` is a `fits.rates.Rates` of n places on them. `published` are
+    coefficients as printed, by citation. `per`, `groups`: of a law that groups share
+    (`fits.shared`), the column that tells them apart and its values.
     """
 
     name: str

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fits.engine.uncertainty import t_quantile
 from fits.errors import Refused
 from fits.form import Variable
 from fits.interval import Interval
 from fits.table import column_values, require_column
-from fits.uncertainty import t_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fits.plots import Figure
+    from fits.figures.plots import Figure
 
 Floats = NDArray[np.float64]
 FLOP_PER_PARAM_TOKEN = 6.0  # C = 6 N D, where the table says no better
@@ -232,7 +232,7 @@ class Frontier:
 
     def figure(self) -> "Figure":
         """The curves with their optima, and the power laws; optima on an edge are open marks."""
-        from fits.frontier_figure import frontier_figure
+        from fits.figures.frontier_figure import frontier_figure
 
         return frontier_figure(self)
 

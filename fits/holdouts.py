@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.asked import rows_to_use
+from fits.engine.identifiable import status_of
+from fits.engine.uncertainty import t_quantile
 from fits.errors import Refused
-from fits.fitting import fit, rows_to_use, with_held_out
+from fits.fitting import fit, with_held_out
 from fits.folds import Split, by_folds, by_group, fit_splits, into_future, mean_over_folds
 from fits.form import Law
-from fits.identifiable import unidentifiable
-from fits.identify import identify
 from fits.interval import Interval
 from fits.result import Fit, HeldOut
-from fits.uncertainty import t_quantile
 from fits.variables import different, take
 
 if TYPE_CHECKING:
@@ -325,7 +325,7 @@ def _fit_folds(
             continue
         x = take(problem.x, one.kept)
         part = dataclasses.replace(problem, x=x, y=problem.y[one.kept])
-        status = identify(part, solution.params)
+        status = status_of(part, solution.params)
         its = dataclasses.replace(
             whole,
             params={key: solution.params[key] for key in whole.law.names},
@@ -339,8 +339,7 @@ def _fit_folds(
         )
         with np.errstate(over="ignore"):  # a band without end, of a fold that knows next to nothing
             its = with_held_out(its, take(problem.x, one.held), problem.y[one.held])
-        unknown = status.unidentified or unidentifiable(part, its.params)
-        why = f"not identified: {unknown}" if unknown else ""
+        why = f"not identified: {status.unidentified}" if status.unidentified else ""
         found.append(Fold(one.name, its, why, rows, reach))
     return tuple(found)
 

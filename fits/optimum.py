@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fits.dual import Dual
+from fits.engine.dual import Dual
 from fits.errors import Refused
 from fits.form import Law, Values
 from fits.frontier import FLOP_PER_PARAM_TOKEN

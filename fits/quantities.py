@@ -14,14 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.engine.identify import (
+    ILL_CONDITIONED,
+    at_zero,
+    coordinate_jacobian,
+    coordinates,
+    covariance,
+)
+from fits.engine.lanes import outside
+from fits.engine.problem import Problem
+from fits.engine.uncertainty import resampling_tail, t_quantile
 from fits.errors import Refused
 from fits.form import GROUP, Law
-from fits.identify import ILL_CONDITIONED, at_zero, coordinate_jacobian, coordinates, covariance
 from fits.interval import Interval
-from fits.lanes import outside
-from fits.problem import Problem
 from fits.result import Fit
-from fits.uncertainty import resampling_tail, t_quantile
 
 Floats = NDArray[np.float64]
 Quantity = Callable[[Mapping[str, Any]], Any]

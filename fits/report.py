@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fits.errors import Refused
+from fits.figures.plots import Figure
 from fits.files import write_whole
 from fits.interval import Interval
-from fits.plots import Figure
 from fits.result import Fit
 
 if TYPE_CHECKING:

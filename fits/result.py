@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.engine.identifiable import status_of
+from fits.engine.identify import Identified
+from fits.engine.objective import objective as objective_named
+from fits.engine.problem import Problem
 from fits.errors import Refused
 from fits.form import Law
-from fits.identify import Identified, identify
 from fits.interval import Interval
-from fits.objective import objective as objective_named
-from fits.problem import Problem
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fits.plots import Figure
+    from fits.figures.plots import Figure
 
 Floats = NDArray[np.float64]
 Band = Literal["new", "curve"]
@@ -90,7 +91,7 @@ class Fit:
     @cached_property
     def identified(self) -> Identified:
         """What the curvature at the optimum says: covariance, bounds, pairs that trade off."""
-        return identify(self.problem, self.params)
+        return status_of(self.problem, self.params)
 
     @property
     def status(self) -> str:
@@ -190,7 +191,7 @@ class Fit:
 
     def plot(self, variable: str | None = None, band: Band = "curve") -> "Figure":
         """Points, fit with band, held-out points, and a panel of residuals: `fit_figure`."""
-        from fits.fit_figure import fit_figure
+        from fits.figures.fit_figure import fit_figure
 
         return fit_figure(self, variable, band)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from fits.engine.objective import objective as objective_named
 from fits.errors import Refused
 from fits.files import write_whole
 from fits.form import GROUP, Law
 from fits.interval import Interval
 from fits.laws import law as law_named
-from fits.objective import objective as objective_named
 from fits.result import Fit, HeldOut
 from fits.shared import shared_law
 from fits.variables import finite, variables_from_dict, variables_to_dict

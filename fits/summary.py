@@ -104,7 +104,7 @@ def latex(fits: Sequence["Fit"]) -> str:
 
 
 def _optimiser(one: "Fit") -> str:
-    from fits.solve import AGREE, KINKED_AGREE, PRECISION
+    from fits.engine.solve import AGREE, KINKED_AGREE, PRECISION
 
     kinked = one.problem.objective.kinked
     then = ", then linear programs" if kinked else f", relative precision {PRECISION:g}"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fits.critical import Turning
-from fits.dual import Dual
+from fits.engine.dual import Dual
 from fits.errors import Refused
 from fits.form import Law, Values
 from fits.interval import Interval

@@ -43,8 +43,8 @@ def write_up(answer: Answer, out: Path) -> tuple["Findings", list[Path]]:
 
     The results come first: they are there even if the study finds too little in them to say more.
     """
+    from fits.figures.plots import FORMATS
     from fits.files import write_whole
-    from fits.plots import FORMATS
     from fits.saved import SCHEMA, to_dict
     from fits.table import write_table
 

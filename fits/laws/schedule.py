@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fits.changes import Changes
-from fits.dual import Dual, chain, value_of
+from fits.engine.dual import Dual, chain, value_of
 from fits.form import Law, Parameter, Values, Variable
 from fits.rates import Rates
 

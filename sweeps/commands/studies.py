@@ -244,7 +244,7 @@ def plot(told: argparse.Namespace) -> Any:
         names = [one.name for one in findings.figures]
         figure = findings.figure(told.figure) if told.figure else findings.figures[0]
     else:
-        from fits.fit_figure import fit_figure, fits_figure
+        from fits.figures.fit_figure import fit_figure, fits_figure
         from fits.saved import load_fits
 
         fits = load_fits(told.source)

@@ -193,7 +193,8 @@ def cautions(told: Settings, asked: Sweep) -> list[str]:
 
 def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
     """Critical ratios first; then the paper's laws."""
-    from fits import continual, continual_figures
+    from fits import continual
+    from fits.figures import continual_figures
     from fits.report import Findings, Table
 
     table = continual.changes(results, "cpt", "cpt_ratio")

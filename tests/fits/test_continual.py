@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fits import Refused, continual_figures
+from fits import Refused
 from fits.continual import (
     changes,
     critical_laws,
@@ -17,6 +17,7 @@ from fits.continual import (
     seed_noise,
     token_laws,
 )
+from fits.figures import continual_figures
 
 RATIOS = (0.0, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1.0)
 HORIZONS = (100, 200, 300, 400, 500, 600)

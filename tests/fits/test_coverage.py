@@ -16,7 +16,7 @@ from fits.coverage import (
     side_by_side,
     sizes_and_tokens,
 )
-from fits.coverage_figure import coverage_figure
+from fits.figures.coverage_figure import coverage_figure
 from fits.interval import Interval
 
 CHANCE = 1 / 500  # that an interval which covers as accepted fails its test

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure as Canvas
 from scipy import stats
 
 from fits import Refused
+from fits.figures.plots import FORMATS
 from fits.frontier import PowerLaw, lines, power_laws
 from fits.isoflops import isoflop
-from fits.plots import FORMATS
 
 BUDGETS = np.geomspace(1e18, 1e22, 9)
 

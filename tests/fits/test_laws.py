@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fits import Refused, all_laws, fit, law
-from fits.dual import Dual
+from fits.engine.dual import Dual
 from fits.form import Law
 from fits.laws.mixture import data_mixing
 from fits.laws.repetition import optimal_size

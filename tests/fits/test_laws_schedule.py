@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from fits.dual import Dual
+from fits.engine.dual import Dual
 from fits.form import Law
 from fits.laws.schedule import ANNEALING, ANNEALING_FREE, FUNCTIONAL, LAWS, MULTI_POWER
 from fits.rates import Rates, rates_from_table, schedule

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fits import Fit, Interval, Refused, fit
-from fits.fit_figure import fit_figure
+from fits.figures.fit_figure import fit_figure
 from fits.report import Findings, Table, cell, fit_rows, limits, write_report
 
 HOSTILE = '<script>alert(\'x\')</script>"><img src=http://evil.test/x onerror="y">&{{ 7*7 }}'

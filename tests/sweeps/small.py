@@ -71,7 +71,7 @@ import sys
 from dataclasses import dataclass
 
 sys.path.insert(0, {str(ROOT)!r})
-from fits.plots import Figure
+from fits.figures.plots import Figure
 from fits.report import Findings, Table
 from sweeps.study import Study
 from tests.sweeps.small import small_sweep

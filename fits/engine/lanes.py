@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fits.problem import Floats, Problem
+from fits.engine.problem import Floats, Problem
 
 Params = dict[str, Floats]  # parameter -> values [S]
 _TINY = 1e-300

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fits.dual import Dual
-from fits.lanes import Lanes, Params, outside
-from fits.problem import MAX_BOUNDED, Floats, Problem
+from fits.engine.dual import Dual
+from fits.engine.lanes import Lanes, Params, outside
+from fits.engine.problem import MAX_BOUNDED, Floats, Problem
 
 DEPENDENT = 1e-13  # relative: a direction of the columns so small is rounding
 SMALLEST_SHARE = 1e-3  # of the response: where a positive linear parameter starts at the least

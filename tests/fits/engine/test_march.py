@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
-from fits.march import march
+from fits.engine.march import march
 
 FREE = np.full(2, np.inf)
 

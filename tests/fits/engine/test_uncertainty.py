@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fits import Interval, law, mean_interval, uncertainty
-from fits.identify import identify
-from fits.lanes import Lanes
-from fits.objective import objective
-from fits.problem import Problem
-from fits.profile import profile
-from fits.solve import Solution, solve, solve_lanes
-from fits.uncertainty import (
+from fits import Interval, law, mean_interval
+from fits.engine import uncertainty
+from fits.engine.identify import identify
+from fits.engine.lanes import Lanes
+from fits.engine.objective import objective
+from fits.engine.problem import Problem
+from fits.engine.profile import profile
+from fits.engine.solve import Solution, solve, solve_lanes
+from fits.engine.uncertainty import (
     bootstrap,
     invert_test,
     percentile_interval,

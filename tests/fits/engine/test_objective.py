@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fits.engine.objective import Objective, objective
 from fits.errors import Refused
-from fits.objective import Objective, objective
 
 ALL = ("squares", "huber:0.3", "absolute", "pinball:0.8")
 R = np.array([-2.0, -0.4, -0.1, 0.0, 0.05, 0.29, 0.7, 3.0])

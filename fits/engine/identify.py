@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fits.lanes import inside
-from fits.problem import Floats, Problem
+from fits.engine.lanes import inside
+from fits.engine.problem import Floats, Problem
 
 ILL_CONDITIONED = 1e7  # of the column-scaled Jacobian: beyond it the numbers are a matter of taste
 ROUNDING = 1e-9  # of the response: a parameter that moves it by less has no influence

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fits.identify import at_zero, coordinates
+from fits.engine.identify import at_zero, coordinates
+from fits.engine.lanes import Lanes, bounds, outside
+from fits.engine.problem import Floats, Problem
+from fits.engine.solve import Solution, solve_lanes
+from fits.engine.uncertainty import t_quantile
 from fits.interval import Interval
-from fits.lanes import Lanes, bounds, outside
-from fits.problem import Floats, Problem
-from fits.solve import Solution, solve_lanes
-from fits.uncertainty import t_quantile
 
 # distances at which the profile is first looked at, in half widths of the covariance interval
 DISTANCES = (0.6, 1.0, 1.5, 2.5, 5.0, 15.0, 100.0, 1e4)
@@ -44,7 +44,7 @@ def profile(
     """Profile interval of one free parameter; a side that never rejects is open.
 
     covariance [p, p] of the free parameters' coordinates says where to look first, rise [p] where
-    the interval ends (`fits.identify`).
+    the interval ends (`fits.engine.identify`).
     """
     spare = len(problem.y) - len(problem.free)
     if spare < 1:

@@ -1,8 +1,8 @@
 """Absolute and pinball losses, which have no slope at residual 0: the exact optimum.
 
-With the kink rounded, ever less, Levenberg-Marquardt comes near (`fits.solve`). From there linear
-programs in a shrinking trust region end on the optimum itself, where as many residuals are 0 as
-parameters are free (Koenker & Bassett 1978).
+With the kink rounded, ever less, Levenberg-Marquardt comes near (`fits.engine.solve`). From there
+linear programs in a shrinking trust region end on the optimum itself, where as many residuals are 0
+as parameters are free (Koenker & Bassett 1978).
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import optimize, sparse
 
-from fits.lanes import bounds, inside, outside
-from fits.problem import Floats, Problem
+from fits.engine.lanes import bounds, inside, outside
+from fits.engine.problem import Floats, Problem
 
 ROUNDINGS = (1.0, 0.1, 0.01, 1e-3)  # of the typical residual, one after the other
 PROGRAMS = 100

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fits.critical import fraction
-from fits.plots import (
+from fits.figures.plots import (
     CATEGORIES,
     PAGE_INCHES,
     Figure,

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
+from fits.engine.lanes import Lanes
+from fits.engine.objective import objective
+from fits.engine.problem import Problem
+from fits.engine.projection import eliminated, linear_start
+from fits.engine.solve import solve, solve_lanes
 from fits.form import Law, Parameter, Variable
-from fits.lanes import Lanes
 from fits.laws import law
-from fits.objective import objective
-from fits.problem import Problem
-from fits.projection import eliminated, linear_start
-from fits.solve import solve, solve_lanes
 
 POINTS = 12
 NAMES = ("a", "b", "c", "d")

@@ -4,10 +4,10 @@ S fits of one law run side by side, a lane each: the starts of one fit, the resa
 bootstrap, the values of a profile. Each lane is a Levenberg-Marquardt search of its own, with the
 weights of iteratively reweighted least squares for robust losses; lanes that have ended leave.
 
-Squared residuals: parameters that enter linearly are eliminated (`fits.projection`), and the search
-runs over the others alone. Other objectives: all parameters at once, scales by their logarithm,
-linear ones started at their least squares. No optimiser's `success` is asked: what counts is how
-many starts end at the best value.
+Squared residuals: parameters that enter linearly are eliminated (`fits.engine.projection`), and the
+search runs over the others alone. Other objectives: all parameters at once, scales by their
+logarithm, linear ones started at their least squares. No optimiser's `success` is asked: what
+counts is how many starts end at the best value.
 """
 
 import itertools
@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fits.dual import Dual, value_of
-from fits.kinked import ROUNDINGS, exact_optimum
-from fits.lanes import Lanes, Params, bounds, inside, outside
-from fits.march import march
-from fits.problem import Floats, Problem
-from fits.projection import eliminated, linear_start
+from fits.engine.dual import Dual, value_of
+from fits.engine.kinked import ROUNDINGS, exact_optimum
+from fits.engine.lanes import Lanes, Params, bounds, inside, outside
+from fits.engine.march import march
+from fits.engine.problem import Floats, Problem
+from fits.engine.projection import eliminated, linear_start
 
 AGREE = 1e-6  # relative to the best objective, a start that ends this near agrees with it
 KINKED_AGREE = 1e-3  # for losses whose kink was rounded

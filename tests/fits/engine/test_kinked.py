@@ -8,11 +8,11 @@ import pytest
 from scipy import optimize
 
 from fits import Refused, fit, law
-from fits.kinked import exact_optimum
-from fits.lanes import Lanes
-from fits.objective import objective
-from fits.problem import Problem
-from fits.solve import solve, solve_lanes
+from fits.engine.kinked import exact_optimum
+from fits.engine.lanes import Lanes
+from fits.engine.objective import objective
+from fits.engine.problem import Problem
+from fits.engine.solve import solve, solve_lanes
 
 RATIOS = np.linspace(0.05, 1.0, 25)
 

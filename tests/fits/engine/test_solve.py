@@ -8,9 +8,9 @@ import pytest
 from scipy import optimize
 
 from fits import law
-from fits.objective import HUBER_DELTA, objective
-from fits.problem import Problem
-from fits.solve import solve
+from fits.engine.objective import HUBER_DELTA, objective
+from fits.engine.problem import Problem
+from fits.engine.solve import solve
 
 TOKENS = {"cpt_tokens": np.geomspace(0.2e9, 40e9, 24)}
 SIZES, DATA = (

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from fits.identify import at_zero, coordinates
+from fits.engine.identify import at_zero, coordinates
+from fits.engine.lanes import Lanes, outside
+from fits.engine.problem import Floats, Problem
+from fits.engine.solve import Solution, solve_lanes
 from fits.interval import Interval
-from fits.lanes import Lanes, outside
-from fits.problem import Floats, Problem
-from fits.solve import Solution, solve_lanes
 from fits.variables import points
 
 BLOCK_WEIGHTS = 8_000_000  # weights of rows held at a time: 64 MB

@@ -12,10 +12,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Canvas
 
 from fits import Fit, Refused, fit, fit_groups, fit_shared, read_table
-from fits.fit_figure import fit_figure, fits_figure
-from fits.plots import COLUMN_INCHES, PAGE_INCHES, Figure, style
+from fits.figures.fit_figure import fit_figure, fits_figure
+from fits.figures.plots import COLUMN_INCHES, PAGE_INCHES, Figure, style
+from fits.figures.shown import MAX_CURVES, short
 from fits.rates import schedule
-from fits.shown import MAX_CURVES, short
 
 RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
 TOKENS = np.geomspace(0.2e9, 40e9, 12)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fits import all_laws, law
-from fits.identifiable import unidentifiable
-from fits.objective import objective
-from fits.problem import Problem
+from fits.engine.identifiable import unidentifiable
+from fits.engine.objective import objective
+from fits.engine.problem import Problem
 
 N = np.geomspace(5e7, 5e9, 4)
 T = np.geomspace(1e9, 1e11, 4)

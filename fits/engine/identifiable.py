@@ -1,18 +1,29 @@
 """Whether a design can identify a law at all, at whatever values of the parameters.
 
-`fits.identify` looks at the optimum, where a parameter at its bound counts as known. A term that
-the points cannot tell from others may end there: its coefficient at 0, its exponent wherever it
-was. So the rank of the Jacobian is asked for elsewhere too, at the law's starts: deficient at all
-of them, it is the design's (Rothenberg 1971; Catchpole & Morgan 1997).
+`fits.engine.identify` looks at the optimum, where a parameter at its bound counts as known. A term
+that the points cannot tell from others may end there: its coefficient at 0, its exponent wherever
+it was. So the rank of the Jacobian is asked for elsewhere too, at the law's starts: deficient at
+all of them, it is the design's (Rothenberg 1971; Catchpole & Morgan 1997).
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from fits.identify import ILL_CONDITIONED
-from fits.problem import Problem
-from fits.solve import start_grid
+from fits.engine.identify import ILL_CONDITIONED, Identified, identify
+from fits.engine.problem import Problem
+from fits.engine.solve import start_grid
+
+
+def status_of(problem: Problem, params: dict[str, float]) -> Identified:
+    """What the curvature at the optimum says, and what the design says where a bound hides it."""
+    found = identify(problem, params)
+    why = unidentifiable(problem, params) if found.at_bound and not found.unidentified else ""
+    if not why:
+        return found
+    notes = (*found.notes, f"not identified: {why}")
+    return replace(found, unidentified=why, pairs=(), covariance=None, rise=None, notes=notes)
 
 
 def unidentifiable(problem: Problem, best: Mapping[str, float]) -> str:

@@ -8,8 +8,8 @@ import pytest
 
 from fits import Fit, Refused, fit
 from fits.errors import Failed
-from fits.fit_figure import fit_figure
-from fits.plots import FORMATS, ordered_colours, short_count
+from fits.figures.fit_figure import fit_figure
+from fits.figures.plots import FORMATS, ordered_colours, short_count
 
 RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
 

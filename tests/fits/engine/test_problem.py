@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from fits import law
-from fits.lanes import Lanes
-from fits.objective import objective
-from fits.problem import Problem
-from fits.solve import solve, solve_lanes
+from fits.engine.lanes import Lanes
+from fits.engine.objective import objective
+from fits.engine.problem import Problem
+from fits.engine.solve import solve, solve_lanes
 
 SIZES, TOKENS = (
     a.ravel() for a in np.meshgrid(np.geomspace(5e7, 2e10, 5), np.geomspace(1e9, 1e12, 8))
@@ -82,7 +82,7 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     y = np.array([chinchilla(seed=k).y for k in range(12)])
     near = {name: np.full(12, value) for name, value in TRUTH.items()}
     whole, values = solve_lanes(problem, near, Lanes(y), 12)
-    monkeypatch.setattr("fits.solve.LANE_POINTS", 3 * len(problem.y))  # four parts
+    monkeypatch.setattr("fits.engine.solve.LANE_POINTS", 3 * len(problem.y))  # four parts
     parts, part_values = solve_lanes(problem, near, Lanes(y), 12)
     np.testing.assert_array_equal(values, part_values)
     for name in problem.free:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fits.dual import Dual, value_of
+from fits.engine.dual import Dual, value_of
+from fits.engine.objective import Objective
 from fits.form import Law
-from fits.objective import Objective
 
 Floats = NDArray[np.float64]
 

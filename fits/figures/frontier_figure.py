@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fits.plots import (
+from fits.figures.plots import (
     CATEGORIES,
     PAGE_INCHES,
     Figure,

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fits.coverage import ACCEPTED, LEVEL, Coverage
-from fits.plots import CATEGORIES, PAGE_INCHES, Figure
+from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

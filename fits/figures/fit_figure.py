@@ -1,6 +1,6 @@
 """A fit as a figure: points, law and band above, residuals below.
 
-Everything drawn is read from one table (`fits.shown`), which is the figure's data.
+Everything drawn is read from one table (`fits.figures.shown`), which is the figure's data.
 """
 
 import textwrap
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fits.engine.objective import objective
 from fits.errors import Refused
-from fits.objective import objective
-from fits.plots import (
+from fits.figures.plots import (
     CATEGORIES,
     COLUMN_INCHES,
     PAGE_INCHES,
@@ -20,8 +20,8 @@ from fits.plots import (
     ordered_colours,
     token_axis,
 )
+from fits.figures.shown import STEP, held_names, short, shown, variable_shown, wide
 from fits.result import Band, Fit
-from fits.shown import STEP, held_names, short, shown, variable_shown, wide
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from fits import fit, law
-from fits.identify import bounds_reached, coordinate_jacobian, covariance, identify
-from fits.objective import objective
-from fits.problem import Problem
-from fits.solve import solve
+from fits.engine.identify import bounds_reached, coordinate_jacobian, covariance, identify
+from fits.engine.objective import objective
+from fits.engine.problem import Problem
+from fits.engine.solve import solve
 
 SIZES, TOKENS = (
     a.ravel() for a in np.meshgrid(np.geomspace(5e7, 2e10, 5), np.geomspace(1e9, 1e12, 8))

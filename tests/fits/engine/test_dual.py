@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fits.dual import Dual, chain, value_of
+from fits.engine.dual import Dual, chain, value_of
 
 STEP = 1e-30
 X = np.array([0.3, 1.0, 2.5, 40.0])

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fits import Fit, fit, fitting, law
-from fits.identify import identify
-from fits.objective import objective
-from fits.problem import Problem
-from fits.profile import Profile, profile, profile_intervals
-from fits.solve import Solution, solve
+from fits import Fit, fit, law
+from fits.engine.identify import identify
+from fits.engine.objective import objective
+from fits.engine.problem import Problem
+from fits.engine.profile import Profile, profile, profile_intervals
+from fits.engine.solve import Solution, solve
 
 RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
 SIZES, TOKENS = (
@@ -145,7 +145,7 @@ def test_profiles_that_never_stop_improving_leave_intervals_that_say_so(
     def always(problem: Problem, best: Solution, *_: Any) -> Any:
         return {}, best.params
 
-    monkeypatch.setattr(fitting, "profile_intervals", always)
+    monkeypatch.setattr("fits.estimate.profile_intervals", always)
     found = fit("chinchilla", table(0.01), objective="squares")
     assert set(found.intervals) == set(TRUTH)
     assert all(one.method == "covariance" for one in found.intervals.values())
