@@ -57,9 +57,9 @@ def test_a_draw_without_a_value_opens_both_ends_only_when_there_are_many() -> No
     each = np.linspace(0.0, 1.0, 101)[:, None]
     few, many = each.copy(), each.copy()
     few[0], many[:10] = np.nan, np.nan
-    low, high = Spread(np.array([0.5]), 0.9, "draws", few, tail=0.0499).ends()
+    low, high = Spread(np.array([0.5]), 0.9, "draws", few, tail=(1 - 0.9) / 2).ends()
     assert (low[0], high[0]) == (pytest.approx(0.04), pytest.approx(0.96))  # outwards
-    low, high = Spread(np.array([0.5]), 0.9, "draws", many, tail=0.0499).ends()
+    low, high = Spread(np.array([0.5]), 0.9, "draws", many, tail=(1 - 0.9) / 2).ends()
     assert (low[0], high[0]) == (-np.inf, np.inf)
 
 
