@@ -16,26 +16,30 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-SIZES = np.geomspace(5e7, 1.6e10, 12)  # parameters
-TOKENS = np.geomspace(1e9, 5e11, 12)
+BUDGETS = np.geomspace(6e18, 3e22, 15)  # FLOP
+SIZES = 2e7 * 1.5 ** np.arange(20)  # parameters
+REACH = 6.0  # how far the sizes of a budget reach to either side of sqrt(C / 120), about the best
 PEAK, END, WARMUP = 3e-4, 3e-5, 2160  # of the curves, as in 2503.12811
 EVERY = 128  # steps between the losses of a curve
 
 
 def made_points(noise: float = 0.01, seed: int = 0) -> "pd.DataFrame":
-    """144 final losses: columns run, n_params, n_tokens, budget_flop, loss_nats.
+    """Final losses at fifteen budgets: columns run, n_params, n_tokens, budget_flop, loss_nats.
 
     Of Chinchilla's law as refitted in 2404.10102; `noise` is the standard deviation of the
     logarithm of the loss.
     """
     import pandas as pd
 
-    sizes, tokens = (axis.ravel() for axis in np.meshgrid(SIZES, TOKENS))
+    budgets, sizes = (axis.ravel() for axis in np.meshgrid(BUDGETS, SIZES, indexing="ij"))
+    near = np.abs(np.log(sizes) - 0.5 * np.log(budgets / 120)) <= np.log(REACH)
+    budgets, sizes = budgets[near], sizes[near]
+    tokens = budgets / (6 * sizes)
     chinchilla = law("chinchilla")
     x = {"n_params": sizes, "n_tokens": tokens}
     loss = chinchilla.predict(chinchilla.published["2404.10102"], x)
     noisy = loss * np.exp(noise * np.random.default_rng(seed).normal(size=len(loss)))
-    columns = {"run": np.arange(len(loss)), **x, "budget_flop": 6 * sizes * tokens}
+    columns = {"run": np.arange(len(loss)), **x, "budget_flop": budgets}
     return pd.DataFrame({**columns, "loss_nats": noisy})
 
 
