@@ -52,6 +52,20 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
         help="values of an axis: any field of a run (PATH+=V adds to those there)",
     )
     verb.add_argument("--stack", type=int, help="lanes of a stack (default: one a core on a CPU)")
+    verb.add_argument(
+        "--mesh",
+        metavar="AXIS=SIZE,...",
+        help="divide each run over data=, fsdp= and tensor= devices (run=: runs side by side)",
+    )
+    verb.add_argument(
+        "--accumulate", type=int, metavar="PARTS", help="go through a step's windows in parts"
+    )
+    verb.add_argument(
+        "--remat",
+        action="store_true",
+        default=None,
+        help="compute blocks again in the backward pass instead of keeping their insides",
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
         "lab plan cmr --scale paper",
     )  # fmt: skip
     _study_options(plan)
+    plan.add_argument(
+        "--devices", type=int, metavar="N", help="plan a mesh for N devices, not for those here"
+    )
     run = _verb(
         verbs, "run", studies, "run", "train what is missing, fit, report; safe to repeat",
         "lab run cmr --axis cpt.ratio+=.6",

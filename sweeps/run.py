@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from lab import flops
 from lab.corpora import Corpus, open_corpus
 from lab.errors import Damaged, Failed, Refused
+from lab.layout import A_RUN_A_DEVICE, Layout
+from lab.memory import train_bytes
 from lab.store import Index
 from sweeps.folder import Folder
 from sweeps.plan import Plan, corpora_of, make_plan
@@ -44,10 +45,12 @@ def run_sweep(
     stack: int | None = None,
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: None,
+    layout: Layout | None = None,
 ) -> Outcome:
     """Train what of `sweep` is missing in `out`; safe to repeat, to kill. Raises Refused, Failed.
 
-    `stack` is fixed when the folder is made, and kept; `say` hears of what was found broken.
+    `stack` and `layout` are fixed when the folder is made, and kept where nobody says otherwise;
+    `say` hears of what was found broken.
     """
     if stack is not None and stack < 1:
         raise Refused(f"stack = {stack}: must be at least 1 lane")
@@ -60,11 +63,17 @@ def run_sweep(
     plan.refuse_repeats()
     for one in plan.evaluation_sets.values():
         one.tokens()  # too few validation windows are refused before anything is written
+    if layout is None:
+        layout = held.layout if held is not None else A_RUN_A_DEVICE
+    for shape in plan.groups():
+        layout.refuse_shape(shape, sweep.evaluate.windows)
     if stack is None:
-        stack = held.stack if held is not None else fitting_stack(plan)
+        stack = held.stack if held is not None else fitting_stack(plan, layout)
+    if layout.mesh:
+        layout.runs_at_once(stack, count_devices(stack, layout))  # refuses what does not fit
     trained = 0
     with folder.locked():
-        folder.write(sweep, settings, digests, stack)
+        folder.write(sweep, settings, digests, stack, layout)
         if folder.store.sweep_attempts():
             say("left over from a run that was stopped: removed, nothing of it is lost")
         for _ in range(REBUILDS):
@@ -75,7 +84,7 @@ def run_sweep(
             if not todo.work:
                 break
             try:
-                trained += _train(plan, folder, index, todo.work, stack, quiet)
+                trained += _train(plan, folder, index, todo.work, stack, layout, quiet)
             except Damaged as damage:
                 say(f"{damage}; set aside and trained again from its parent")
         else:
@@ -84,7 +93,13 @@ def run_sweep(
 
 
 def _train(
-    plan: Plan, folder: Folder, index: Index, work: list[Any], stack: int, quiet: bool
+    plan: Plan,
+    folder: Folder,
+    index: Index,
+    work: list[Any],
+    stack: int,
+    layout: Layout,
+    quiet: bool,
 ) -> int:
     from sweeps.engines.local import LocalEngine  # jax: only whoever trains pays for it
 
@@ -95,21 +110,31 @@ def _train(
         tokens += steps * segment.path.run.tokens_per_step
         flops += segment.flops * steps // (segment.stop - segment.start)
     with Display(tokens, flops, len(work), folder.path, quiet) as display:
-        LocalEngine(plan, folder.store, stack, display).train(work, dict(index.states))
+        LocalEngine(plan, folder.store, stack, display, layout).train(work, dict(index.states))
     return tokens
 
 
-def fitting_stack(plan: Plan) -> int:
-    """Lanes of a stack for this plan on this machine's devices, when nobody says."""
+def fitting_stack(plan: Plan, layout: Layout) -> int:
+    """Lanes of a stack for this plan on these devices, when nobody says. Raises Refused."""
     from lab.mesh import fitting_lanes
 
     shapes = plan.groups()
-    most = max(flops.train_bytes(model, batch) for model, batch in shapes)
-    return min(fitting_lanes(most), max(len(members) for members in shapes.values()))
+    fitting = fitting_lanes(max(train_bytes(shape, layout) for shape in shapes), layout)
+    useful = max(len(members) for members in shapes.values())
+    runs = layout.run or 1
+    return min(fitting, -(-useful // runs) * runs)
 
 
-def default_stack() -> int:
+def default_stack(layout: Layout = A_RUN_A_DEVICE) -> int:
     """Lanes of a stack on this machine's cores; touches no device."""
     from lab.mesh import default_lanes
 
-    return default_lanes()
+    return default_lanes(layout)
+
+
+def count_devices(stack: int, layout: Layout) -> int:
+    """Devices that there are for a stack laid out so; touches them."""
+    from lab import mesh
+
+    mesh.start(stack, layout)
+    return mesh.device_count()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lab import flops, mesh
-from lab.spec import ModelSpec, OptimizerSpec
+from lab.spec import ModelSpec, OptimizerSpec, Shape
 from sweeps.bench.stream import stream_of
 from sweeps.bench.timing import apart, matrix_product_peak, median_seconds
 
@@ -75,7 +75,7 @@ def step_seconds(model: ModelSpec, lanes: int, repeats: int) -> float:
     from lab.train import Chunk, Trainer
 
     mesh.start(lanes)
-    trainer = Trainer(model, BATCH, mesh.lanes(lanes), CHUNK)
+    trainer = Trainer(Shape(model, BATCH), mesh.lanes(lanes), CHUNK)
     stack = trainer.empty_stack()
     for lane in range(lanes):
         stack = trainer.put(stack, lane, trainer.initial(lane))

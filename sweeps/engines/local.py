@@ -21,6 +21,7 @@ from lab import mesh
 from lab.device_text import DeviceText
 from lab.errors import Failed
 from lab.evaluate import EvaluationSet, scores
+from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.mixture import Stream
 from lab.optimizer import Hyper, hyper
 from lab.store import EvaluationRow, Record, StepRow, Store
@@ -84,18 +85,19 @@ class LocalEngine:
     store: Store
     lanes: int
     watcher: Watcher
+    layout: Layout = A_RUN_A_DEVICE
     commit_seconds: float = COMMIT_SECONDS
     chunk_steps: int = CHUNK_STEPS
 
     def train(self, work: list[Work], stored: dict[str, FilePath]) -> None:
         """Do all work. `stored` maps state to folder. Raises Failed; what is committed stays."""
-        mesh.start(self.lanes)
-        stack = mesh.lanes(self.lanes)
+        mesh.start(self.lanes, self.layout)
+        stack = mesh.lanes(self.lanes, self.layout)
         by_group: dict[Any, list[int]] = {}
         for number, piece in enumerate(work):
-            by_group.setdefault(self.plan.segments[piece.segment].group, []).append(number)
-        for group in self.plan.groups():
-            if numbers := by_group.get(group):
+            by_group.setdefault(self.plan.segments[piece.segment].shape, []).append(number)
+        for shape in self.plan.groups():
+            if numbers := by_group.get(shape):
                 try:
                     _Group(self, work, numbers, stored, stack).run()
                 except jax.errors.JaxRuntimeError as error:
@@ -103,7 +105,8 @@ class LocalEngine:
                         raise
                     raise Failed(
                         f"out of memory with a stack of {self.lanes} lanes at width "
-                        f"{group[0].width}: run again with a smaller --stack"
+                        f"{shape.model.width}: run again with a smaller --stack, with "
+                        "--accumulate or --remat, or on more devices (--mesh fsdp=)"
                     ) from error
 
 
@@ -125,18 +128,14 @@ class _Group:
         run = self.plan.segments[work[min(self.waiting)].segment].path.run
         window_bytes = 4 * run.batch * (run.model.context + 1)
         chunk = max(1, min(engine.chunk_steps, CHUNK_BYTES // window_bytes))
-        self.trainer = Trainer(run.model, run.batch, stack, chunk)
+        corpora = [self.plan.corpora[name] for name in self._names(numbers)]
+        self.text = DeviceText(corpora, stack, chunk, run.batch, run.model.context)
+        self.trainer = Trainer(run.shape, stack, chunk, self.text.own)
         self.provenance = mesh.provenance(stack)
         self.stack = self.trainer.empty_stack()
         self.lanes: list[Lane | None] = [None] * stack.count
         windows = np.stack([one.tokens() for one in self.plan.sets_for(run)])
         self.windows = jax.device_put(windows, stack.replicated)
-        self.text = DeviceText(
-            [self.plan.corpora[name] for name in self._names(numbers)],
-            stack.count * chunk * run.batch,
-            run.model.context,
-            stack.replicated,
-        )
         self.in_flight: deque[InFlight] = deque()
         self.commits: dict[int, Future[FilePath]] = {}  # piece of work -> its commit
         self.done: set[int] = set()
@@ -256,19 +255,17 @@ class _Group:
         self.seconds_a_step = (time.monotonic() - begun) / steps
 
     def _chunk(self, active: list[tuple[int, Lane]], steps: int) -> Chunk:
-        """Inputs of the next `steps` steps; places of idle lanes and behind `steps` stay 0."""
-        run = active[0][1].segment.path.run
+        """Inputs of the next `steps` steps; those of idle lanes and behind `steps` mean nothing."""
         count, most = len(self.lanes), self.trainer.chunk
-        starts = np.zeros((count, most, run.batch), np.int32)
         lr = np.zeros((count, most), np.float32)
         hypers = [lane.hyper if lane is not None else active[0][1].hyper for lane in self.lanes]
         wanted = np.zeros(count, np.int32)
         for k, lane in active:
-            starts[k, :steps] = self.text.starts(lane.stream, lane.step, steps)
             lr[k, :steps] = lane.segment.path.lr[lane.step : lane.step + steps]
             wanted[k] = steps
         stacked = Hyper(*(np.array(column, np.float32) for column in zip(*hypers, strict=True)))
-        return Chunk(self.text.take(), starts, lr, stacked, wanted)
+        streams = {k: (lane.stream, lane.step) for k, lane in active}
+        return Chunk(*self.text.read(streams, steps), lr, stacked, wanted)
 
     def _dispatch_evaluation(
         self, which: list[tuple[int, Lane]], trained: list[tuple[int, Lane, int, int]], log: Any
