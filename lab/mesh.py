@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -124,6 +125,15 @@ class Lanes:
         return divided
 
 
+def placed(array: Any, sharding: NamedSharding) -> Any:
+    """An array where it belongs: of one on the host, each device gets its part and no more."""
+    if isinstance(array, jax.Array):
+        return array
+    return jax.make_array_from_callback(
+        array.shape, sharding, lambda index: np.asarray(array[index or ...], array.dtype)
+    )
+
+
 def lanes(count: int, layout: Layout = A_RUN_A_DEVICE, batched: bool | None = None) -> Lanes:
     """A stack of `count` lanes over all hosts' devices. Raises Refused where they do not suffice.
 
@@ -135,6 +145,11 @@ def lanes(count: int, layout: Layout = A_RUN_A_DEVICE, batched: bool | None = No
     sizes = (layout.runs_at_once(count, len(devices)), layout.data, layout.fsdp, layout.tensor)
     kinds = (AxisType.Auto,) * len(sizes)
     used = devices[: math.prod(sizes)]
+    if len(used) < len(devices) and jax.process_count() > 1:
+        raise Refused(
+            f"stack = {count}, mesh {layout.mesh or 'run'}: uses {len(used)} of {len(devices)} "
+            "devices; several hosts must use all of theirs"
+        )
     mesh = jax.make_mesh(sizes, ("run", *AXES), axis_types=kinds, devices=used)
     if batched is None:
         batched = devices[0].platform != "cpu"
@@ -179,6 +194,7 @@ def provenance(stack: Lanes) -> dict[str, str | int]:
         "device": device.device_kind,
         "machine": platform.machine(),
         "cores": cpu_cores(),
+        "hosts": jax.process_count(),
         "devices": stack.mesh.size,
         "stack": stack.count,
         "mesh": stack.layout.mesh,

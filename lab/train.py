@@ -14,12 +14,12 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
-from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
 from lab.evaluate import Evaluation, lane_evaluation
-from lab.mesh import Lanes
+from lab.hosts import whole
+from lab.mesh import Lanes, placed
 from lab.model import Transformer, log_losses
 from lab.optimizer import Hyper, initial_state, update
 from lab.sharding import apart, stored
@@ -97,7 +97,7 @@ class Trainer:
 
     def initial(self, seed: int) -> State:
         """State at step 0, divided over the devices of a lane."""
-        return self._init(jnp.uint32(seed))
+        return self._init(np.uint32(seed))
 
     def abstract(self) -> State:
         """Shapes and dtypes of one state."""
@@ -109,15 +109,15 @@ class Trainer:
 
     def put(self, stack: State, lane: int, state: State) -> State:
         """The stack with `state` in `lane` (the old stack is consumed)."""
-        return self._put(stack, jnp.int32(lane), jax.tree.map(_placed, state, self._one))
+        return self._put(stack, np.int32(lane), jax.tree.map(placed, state, self._one))
 
     def take(self, stack: State, lane: int) -> State:
         """A host copy of one lane's state."""
-        return jax.device_get(self._take(stack, jnp.int32(lane)))
+        return whole(self._take(stack, np.int32(lane)))
 
     def reset_optimizer(self, state: State) -> State:
         """The state with fresh optimizer moments and count."""
-        return self._reset(jax.tree.map(_placed, state, self._one))
+        return self._reset(jax.tree.map(placed, state, self._one))
 
     # Programs --------------------------------------------------------------------------------
 
@@ -184,20 +184,18 @@ class Trainer:
             steps = np.full_like(steps, steps.max())
         return self._train(chunk.text, stack, chunk.starts, chunk.lr, chunk.hyper, steps)
 
+    def memory(self, stack: State, chunk: Chunk) -> int:
+        """Bytes that XLA reports for a chunk on one device, the stack included; compiles it."""
+        told = (chunk.text, stack, chunk.starts, chunk.lr, chunk.hyper, chunk.steps)
+        found: Any = self._train.lower(*told).compile().memory_analysis()
+        made = found.output_size_in_bytes - found.alias_size_in_bytes
+        return int(found.argument_size_in_bytes + found.temp_size_in_bytes + made)
+
     def evaluate(
         self, stack: State, windows: Array | NDArray[np.int32], wanted: NDArray[np.bool_]
     ) -> Evaluation:
         """Evaluate the wanted lanes on windows [E, W, L + 1] of E evaluation sets."""
         return self._evaluate(windows, stack, wanted)
-
-
-def _placed(leaf: Any, sharding: NamedSharding) -> Array:
-    """A leaf of a state where it belongs: of one on the host, each device gets its part."""
-    if isinstance(leaf, Array):
-        return leaf
-    return jax.make_array_from_callback(
-        leaf.shape, sharding, lambda index: np.asarray(leaf[index], leaf.dtype)
-    )
 
 
 def _without_moments(state: State) -> State:

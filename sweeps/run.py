@@ -1,5 +1,6 @@
 """Asks for a sweep, trains what is missing, and hands back its table."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ from lab.corpora import Corpus, open_corpus
 from lab.errors import Damaged, Failed, Refused
 from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.memory import train_bytes
+from lab.spec import read
 from lab.store import Index
 from sweeps.folder import Folder
+from sweeps.grid import plain
 from sweeps.plan import Plan, corpora_of, make_plan
 from sweeps.progress import Display
-from sweeps.remaining import remaining
+from sweeps.remaining import Work, remaining
 from sweeps.results import table
 from sweeps.sweep import Sweep
 
@@ -54,23 +57,35 @@ def run_sweep(
     """
     if stack is not None and stack < 1:
         raise Refused(f"stack = {stack}: must be at least 1 lane")
+    from lab import hosts
+
     folder = Folder(out)
-    held = folder.held()
+    held = folder.held() if hosts.first() else None
     corpora = open_corpora(sweep, verify=True)
     digests = {name: corpus.digest for name, corpus in corpora.items()}
-    folder.refuse_another(sweep, digests)
+    if hosts.first():
+        folder.refuse_another(sweep, digests)
     plan = make_plan(sweep, corpora)
     plan.refuse_repeats()
     for one in plan.evaluation_sets.values():
         one.tokens()  # too few validation windows are refused before anything is written
     if layout is None:
         layout = held.layout if held is not None else A_RUN_A_DEVICE
+    if stack is None and held is not None:
+        stack = held.stack
+    told = hosts.agree([sweep.to_json(), digests, stack, plain(layout)])
+    if told[:2] != [sweep.to_json(), digests]:
+        raise Refused("this host was told another sweep, or has other texts, than the first host")
+    stack, layout = told[2], read(Layout, told[3], "layout")
     for shape in plan.groups():
         layout.refuse_shape(shape, sweep.evaluate.windows)
     if stack is None:
-        stack = held.stack if held is not None else fitting_stack(plan, layout)
+        stack = hosts.agree(fitting_stack(plan, layout))
     if layout.mesh:
         layout.runs_at_once(stack, count_devices(stack, layout))  # refuses what does not fit
+    if not hosts.first():
+        trained = _follow(plan, folder, stack, layout)
+        return Outcome(plan, Index(), table(plan, Index()), trained, stack)
     trained = 0
     with folder.locked():
         folder.write(sweep, settings, digests, stack, layout)
@@ -81,15 +96,28 @@ def run_sweep(
             for line in index.broken:
                 say(f"damaged, set aside and trained again from its parent: {line}")
             todo = remaining(plan, index)
+            hosts.agree([dataclasses.asdict(work) for work in todo.work])
             if not todo.work:
                 break
             try:
                 trained += _train(plan, folder, index, todo.work, stack, layout, quiet)
             except Damaged as damage:
+                if hosts.several():
+                    raise  # the others wait in the middle of it: start over together
                 say(f"{damage}; set aside and trained again from its parent")
         else:
             raise Failed(f"states in {out} keep being damaged: check that disk")
     return Outcome(plan, index, table(plan, index), trained, stack)
+
+
+def _follow(plan: Plan, folder: Folder, stack: int, layout: Layout) -> int:
+    """What a host does that is not the first: train along, and leave the folder alone."""
+    from lab import hosts
+
+    trained = 0
+    while work := [Work(**one) for one in hosts.agree(None)]:
+        trained += _train(plan, folder, Index(), work, stack, layout, quiet=True)
+    return trained
 
 
 def _train(
@@ -109,7 +137,10 @@ def _train(
         steps = piece.stop - piece.start
         tokens += steps * segment.path.run.tokens_per_step
         flops += segment.flops * steps // (segment.stop - segment.start)
-    with Display(tokens, flops, len(work), folder.path, quiet) as display:
+    from lab import hosts
+
+    place = folder.path if hosts.first() else None
+    with Display(tokens, flops, len(work), place, quiet) as display:
         LocalEngine(plan, folder.store, stack, display, layout).train(work, dict(index.states))
     return tokens
 
@@ -138,3 +169,20 @@ def count_devices(stack: int, layout: Layout) -> int:
 
     mesh.start(stack, layout)
     return mesh.device_count()
+
+
+def meet(coordinator: str | None, count: int | None, number: int | None) -> None:
+    """Train with other hosts from here on. Raises Refused, Failed."""
+    from lab import hosts, mesh
+
+    mesh.start(mesh.default_lanes())
+    hosts.join(coordinator, count, number)
+
+
+def part() -> bool:
+    """Wait for the other hosts, then go on alone. Returns whether this host has the results."""
+    from lab import hosts
+
+    has_results = hosts.first()
+    hosts.leave()
+    return has_results

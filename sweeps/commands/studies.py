@@ -15,7 +15,7 @@ from sweeps.folder import Folder, Held
 from sweeps.plan import MAX_EPOCHS, Plan, make_plan
 from sweeps.progress import alive, count, duration
 from sweeps.remaining import remaining
-from sweeps.run import count_devices, default_stack, open_corpora, run_sweep
+from sweeps.run import count_devices, default_stack, meet, open_corpora, part, run_sweep
 from sweeps.study import Study, ask, built_in, find_study
 
 # Dense bf16 peak of one chip, FLOP/s, from the makers' data sheets.
@@ -139,8 +139,14 @@ def run(told: argparse.Namespace) -> Any:
         print(f"lab: {line}", file=sys.stderr, flush=True)
 
     study.cautions(settings, sweep)  # refuses what the study could not read, before it is trained
-    quiet = told.quiet or told.json
-    outcome = run_sweep(sweep, out, settings, told.stack, quiet, say, _layout(told))
+    layout, quiet = _layout(told), told.quiet or told.json
+    together = {told.coordinator, told.hosts, told.host} != {None}
+    if together:
+        meet(told.coordinator, told.hosts, told.host)
+    outcome = run_sweep(sweep, out, settings, told.stack, quiet, say, layout)
+    has_results = part() if together else True
+    if not has_results:
+        return {"host": told.host, "trained_tokens": outcome.trained_tokens}
     from sweeps.write_up import Answer, write_up
 
     answer = Answer(study, settings, outcome.plan, outcome.index, outcome.results, outcome.stack)

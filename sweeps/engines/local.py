@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from lab import mesh
+from lab import hosts, mesh
 from lab.device_text import DeviceText
 from lab.errors import Failed
 from lab.evaluate import EvaluationSet, scores
@@ -79,7 +79,10 @@ class InFlight:
 
 @dataclass
 class LocalEngine:
-    """One process, all its devices. `lanes` is the stack size that the plan fixed."""
+    """All devices of this host, or of all hosts that have met (`lab.hosts`).
+
+    `lanes` is the stack size that the plan fixed. Of several hosts only the first opens the store.
+    """
 
     plan: Plan
     store: Store
@@ -135,7 +138,7 @@ class _Group:
         self.stack = self.trainer.empty_stack()
         self.lanes: list[Lane | None] = [None] * stack.count
         windows = np.stack([one.tokens() for one in self.plan.sets_for(run)])
-        self.windows = jax.device_put(windows, stack.replicated)
+        self.windows = mesh.placed(windows, stack.replicated)
         self.in_flight: deque[InFlight] = deque()
         self.commits: dict[int, Future[FilePath]] = {}  # piece of work -> its commit
         self.done: set[int] = set()
@@ -144,7 +147,9 @@ class _Group:
 
     def run(self) -> None:
         """Train until every piece is committed or cannot be had."""
-        with ThreadPoolExecutor(1, thread_name_prefix="commit") as writer:
+        # With several hosts all must know at the same step what has been committed: no waiting.
+        writers = _AtOnce() if hosts.several() else ThreadPoolExecutor(1, "commit")
+        with writers as writer:
             self.writer = writer
             while True:
                 self._settle()
@@ -194,8 +199,10 @@ class _Group:
         if work.start == 0:
             state = self.trainer.initial(path.run.seed)
         else:
-            folder = self.stored[path.state_id(work.start)]
-            state = self.store.restore(folder, self.trainer.abstract())
+            state = like = self.trainer.abstract()
+            if hosts.first():
+                state = self.store.restore(self.stored[path.state_id(work.start)], like)
+            state = hosts.shared(state, like)
         if any(s.start == work.start and s.reset_optimizer for s in path.stretches):
             state = self.trainer.reset_optimizer(state)
         self.stack = self.trainer.put(self.stack, k, state)
@@ -236,6 +243,7 @@ class _Group:
         steps = min(steps, self.trainer.chunk)
         if self.seconds_a_step > 0:
             steps = min(steps, max(1, int(DISPATCH_SECONDS / self.seconds_a_step)))
+        steps = hosts.agree(steps)  # clocks differ
         begun = time.monotonic()
         chunk = self._chunk(active, steps)
         self.stack, log = self.trainer.train(self.stack, chunk)
@@ -249,7 +257,7 @@ class _Group:
             if lane.step == lane.work.stop or lane.diverged_step is not None:
                 self._read_results(0)
                 self._finish(k, lane)
-            elif time.monotonic() - lane.committed_at >= self.engine.commit_seconds:
+            elif hosts.agree(time.monotonic() - lane.committed_at >= self.engine.commit_seconds):
                 self._read_results(0)
                 self._commit_part(k, lane)
         self.seconds_a_step = (time.monotonic() - begun) / steps
@@ -284,11 +292,11 @@ class _Group:
         while len(self.in_flight) > leave:
             one = self.in_flight.popleft()
             if one.lanes:
-                losses, norms = np.asarray(one.log.loss_nats), np.asarray(one.log.grad_norm)
+                losses, norms = hosts.whole(tuple(one.log))
                 for k, lane, first, steps in one.lanes:
                     self._read_steps(lane, first, losses[k, :steps], norms[k, :steps])
             if one.evaluated:
-                nats, correct = np.asarray(one.evaluation.nats), np.asarray(one.evaluation.correct)
+                nats, correct = hosts.whole(tuple(one.evaluation))
                 for k, lane, step in one.evaluated:
                     self._read_evaluation(lane, step, nats[k], correct[k])
 
@@ -344,6 +352,8 @@ class _Group:
 
     def _write(self, lane: Lane, end: int, state: Any) -> FilePath:
         """Commit what a lane has since its last commit; runs in the writer's thread."""
+        if not hosts.first():
+            return FilePath()  # written once; the others never open it
         path = lane.segment.path
         record = Record(
             start=path.state_id(lane.begun) if lane.begun > 0 else None,
@@ -370,6 +380,15 @@ class _Group:
         lane.intermediate = self.writer.submit(self._write, lane, lane.step, state).result()
         lane.begun, lane.step_rows, lane.evaluation_rows = lane.step, [], []
         lane.committed_at = time.monotonic()
+
+
+class _AtOnce(Executor):
+    """Does what it is given before it returns."""
+
+    def submit(self, work: Any, /, *args: Any, **more: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(work(*args, **more))
+        return future
 
 
 def _length(lane: Lane) -> int:

@@ -60,7 +60,7 @@ def test_provenance_names_software_hardware_and_stack() -> None:
     found = provenance(lanes(12))
     assert set(found) == {
         "python", "jax", "platform", "device", "machine", "cores", "devices", "stack",
-        "mesh", "accumulate", "remat",
+        "mesh", "accumulate", "remat", "hosts",
     }  # fmt: skip
     assert (found["devices"], found["stack"], found["platform"]) == (6, 12, "cpu")
     assert found["jax"] == jax.__version__
