@@ -93,7 +93,7 @@ def test_two_hosts_train_what_one_process_trains_and_each_reads_its_part(
     table = pd.read_csv(tmp_path / "out-0" / "results.csv")
     assert list(table.columns) == list(alone.columns)
     assert table["segment"].tolist() == alone["segment"].tolist()
-    # measured: 4.8e-7
+    # measured: 3.0e-7
     np.testing.assert_allclose(table["loss_nats"], alone["loss_nats"], rtol=0, atol=2e-6)
     logs = [(tmp_path / f"out-{k}.windows").read_text() for k in range(2)]
     read = [sum(map(int, log.split())) for log in logs]
