@@ -45,27 +45,33 @@ def unflatten(abstract: Any, named: Mapping[str, Any]) -> Any:
     return jax.tree.unflatten(structure, out)
 
 
-def save(folder: Path, state: Any) -> None:
-    """Write a state into `folder` (must not exist). Returns when it is on disk."""
+def _checkpointer() -> Any:
+    """Of this host alone: orbax waits for no other, whether others are training along or not."""
     import orbax.checkpoint as ocp
 
     logging.getLogger("absl").setLevel(logging.ERROR)
-    with ocp.StandardCheckpointer() as checkpointer:
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix="alone"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
+
+
+def save(folder: Path, state: Any) -> None:
+    """Write a state into `folder` (must not exist). Returns when it is on disk."""
+    with _checkpointer() as checkpointer:
         checkpointer.save(folder.resolve(), flatten(state))
         checkpointer.wait_until_finished()
 
 
 def restore(folder: Path, abstract: Any) -> Any:
     """Read a state back, on the host. Check it against its manifest first. Raises Failed."""
-    import orbax.checkpoint as ocp
-
-    logging.getLogger("absl").setLevel(logging.ERROR)
     like = {
         name: np.empty(leaf.shape, leaf.dtype)
         for name, leaf in ((_name(p), x) for p, x in jax.tree.flatten_with_path(abstract)[0])
     }
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             named = checkpointer.restore(folder.resolve(), like)
     except Exception as error:  # orbax raises what its many readers raise
         why = str(error).partition("\n")[0]

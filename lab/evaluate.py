@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lab.corpora import Corpus
 from lab.model import log_losses
+from lab.sharding import WINDOWS, devices_of, used
 from lab.spec import canonical
 
 MAX_WINDOWS_AT_ONCE = 32
@@ -59,13 +60,17 @@ def lane_evaluation(
 ) -> Evaluation:
     """Evaluate one lane on windows [E, W, L + 1], or give zeros where it is not wanted.
 
-    A few windows at a time, so that memory does not grow with the evaluation set.
+    A few windows at a time, so that memory does not grow with the evaluation set; the same number
+    on each device that a run is divided over.
     """
     sets, count, length = windows.shape
-    at_once = max(n for n in range(1, MAX_WINDOWS_AT_ONCE + 1) if count % n == 0)
+    devices = devices_of(*WINDOWS)
+    most = max(MAX_WINDOWS_AT_ONCE, devices)
+    at_once = max(n for n in range(devices, most + 1, devices) if count % n == 0)
     parts = windows.reshape(sets * count // at_once, at_once, length)
 
     def one_part(part: Array) -> tuple[Array, Array]:
+        part = used(part, "windows_BL")
         targets = part[:, 1:]
         logits_NV = apply(params, part[:, :-1])
         nats = log_losses(logits_NV, targets.reshape(-1)).reshape(targets.shape)

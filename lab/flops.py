@@ -1,4 +1,4 @@
-"""Parameters, training FLOPs and memory of a model, counted from its spec; nothing is run.
+"""Parameters and training FLOPs of a model, counted from its spec; nothing is run.
 
 Conventions: one multiply-add is two FLOPs, the backward pass costs twice the forward pass. With
 attention and head left out this is the 6 N D of Kaplan et al. (2001.08361, section 2.1); attention
@@ -56,20 +56,3 @@ def train_flops(run: RunSpec, steps: int | None = None) -> int:
     """FLOPs of `steps` training steps of a run (all of them by default)."""
     steps = run.steps if steps is None else steps
     return steps * run.tokens_per_step * train_flops_per_token(run.model)
-
-
-def state_bytes(model: ModelSpec) -> int:
-    """Memory of a state and its gradients, float32: parameters, two moments, gradients."""
-    return 16 * parameters(model).total
-
-
-def train_bytes(model: ModelSpec, batch: int, lanes: int = 1) -> int:
-    """Estimated peak memory of a training step, float32: states, gradients and activations.
-
-    Activations are those kept for the backward pass, none of them recomputed: per token and layer
-    the block's inputs and projections and the attention weights, and the logits and their gradient.
-    """
-    tokens = batch * model.context
-    per_layer = 12 * model.width + 4 * model.mlp_width + 3 * model.heads * model.context
-    activations = tokens * (model.layers * per_layer + 3 * model.vocabulary) * 4
-    return lanes * (state_bytes(model) + activations)

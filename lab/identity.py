@@ -22,7 +22,6 @@ from lab.spec import RunSpec, canonical
 
 # Raised by hand when the arithmetic of a training step changes; tests/lab/test_golden.py says when.
 NUMERICS = 1
-PRECISION = "float32"
 WEIGHT_ONE = 2**32  # weights are compared and counted in units of 2^-32, exactly
 
 
@@ -94,7 +93,7 @@ class Path:
         run = self.run
         head = {
             "numerics": NUMERICS,
-            "precision": PRECISION,
+            "precision": run.precision,
             "model": json.loads(canonical(run.model)),
             "seed": run.seed,
         }

@@ -145,10 +145,14 @@ class Stream:
                 window[out][mine] = window_order(count, self._seeds[digest], places)
         return digests, which.reshape(steps, batch), window.reshape(steps, batch)
 
-    def tokens(self, step: int, steps: int) -> NDArray[np.int32]:
-        """Token windows of steps step..step+steps: [steps, B, context + 1]."""
+    def tokens(self, step: int, steps: int, part: slice = slice(None)) -> NDArray[np.int32]:
+        """Token windows of steps step..step+steps: [steps, B, context + 1].
+
+        Only the `part` of each batch is read.
+        """
         context = self.path.run.model.context
         digests, which, window = self.window_indices(step, steps)
+        which, window = which[:, part], window[:, part]
         out = np.empty((*which.shape, context + 1), np.int32)
         for k, digest in enumerate(digests):
             mine = which == k

@@ -13,7 +13,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from lab.errors import Refused
@@ -21,13 +21,23 @@ from lab.errors import Refused
 T = TypeVar("T")
 
 StageShape = Literal["warm", "hold", "linear", "cosine", "1-sqrt"]
+Precision = Literal["float32", "bfloat16"]
+OptimizerName = Literal["adamw", "muon"]
 MAX_SEED = 2**32 - 1
 LARGEST = sys.float_info.max
+# Fields that came after states had been identified: canonical JSON leaves them out at their
+# default, so that the identities of those states stay.
+CAME_LATER = {"came_later": True}
 
 
 def _require(holds: bool, field: str, value: object, allowed: str) -> None:
     if not holds:
         raise Refused(f"{field} = {value!r}: {allowed}")
+
+
+def _one_of(literal: Any, name: str, value: object) -> None:
+    allowed = typing.get_args(literal)
+    _require(value in allowed, name, value, f"one of {', '.join(allowed)}")
 
 
 def _finite(value: float) -> bool:
@@ -70,16 +80,23 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """AdamW (Loshchilov & Hutter, 1711.05101) behind a clip of the global gradient norm."""
+    """AdamW (Loshchilov & Hutter, 1711.05101) behind a clip of the global gradient norm, or Muon.
+
+    `muon` (Jordan et al., 2024) takes the matrices of the blocks, with `momentum`, and leaves
+    embedding, head and gains to AdamW with Nesterov's look-ahead, at the same rate and decay.
+    """
 
     b1: float = 0.9
     b2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.1
     clip_norm: float = 1.0
+    name: OptimizerName = field(default="adamw", metadata=CAME_LATER)
+    momentum: float = field(default=0.95, metadata=CAME_LATER)
 
     def __post_init__(self) -> None:
-        for name in ("b1", "b2"):
+        _one_of(OptimizerName, "optimizer.name", self.name)
+        for name in ("b1", "b2", "momentum"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"optimizer.{name}", value, "must be in [0, 1)")
         for name in ("eps", "clip_norm"):
@@ -89,6 +106,9 @@ class OptimizerSpec:
         value = self.weight_decay
         allowed = "must be finite and not negative"
         _require(_finite(value) and value >= 0, "optimizer.weight_decay", value, allowed)
+        if self.name == "adamw":
+            allowed = "AdamW has none (its first moment is b1): set optimizer.name=muon"
+            _require(self.momentum == 0.95, "optimizer.momentum", self.momentum, allowed)
 
 
 @dataclass(frozen=True)
@@ -103,8 +123,7 @@ class Stage:
     to_lr: float | None = None
 
     def __post_init__(self) -> None:
-        shapes = typing.get_args(StageShape)
-        _require(self.shape in shapes, "stage.shape", self.shape, f"one of {', '.join(shapes)}")
+        _one_of(StageShape, "stage.shape", self.shape)
         if self.tokens is not None:
             _require(self.tokens >= 1, "stage.tokens", self.tokens, "must be at least 1, or null")
         if self.shape == "hold":
@@ -183,16 +202,32 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What decides on the compiled programs: runs of one shape share them."""
+
+    model: ModelSpec
+    batch: int
+    precision: Precision = "float32"
+    optimizer: OptimizerName = "adamw"
+
+
+@dataclass(frozen=True)
 class RunSpec:
-    """One training run. `seed` draws the initial weights and the order of the data."""
+    """One training run. `seed` draws the initial weights and the order of the data.
+
+    `precision` is that of products and activations; weights, moments, norms, softmax and loss are
+    float32 in any case.
+    """
 
     model: ModelSpec
     optimizer: OptimizerSpec
     phases: tuple[Phase, ...]
     seed: int
     batch: int
+    precision: Precision = field(default="float32", metadata=CAME_LATER)
 
     def __post_init__(self) -> None:
+        _one_of(Precision, "precision", self.precision)
         _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"must be in 0..{MAX_SEED}")
         _require(self.batch >= 1, "batch", self.batch, "must be at least 1 window a step")
         _require(len(self.phases) > 0, "phases", [], "needs at least one phase")
@@ -202,6 +237,10 @@ class RunSpec:
             self.steps_in(phase.tokens, f"phase {phase.name!r}: tokens")
             for stage, tokens in zip(phase.schedule, phase.stage_tokens(), strict=True):
                 self.steps_in(tokens, f"phase {phase.name!r}: {stage.shape} stage tokens")
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.model, self.batch, self.precision, self.optimizer.name)
 
     @property
     def tokens_per_step(self) -> int:
@@ -254,11 +293,22 @@ def canonical(value: Any) -> str:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         # Read once more, so that 0 and 0.0 in a float field, or a list for a tuple, write alike.
         kind = type(value)
-        value = dataclasses.asdict(read(kind, dataclasses.asdict(value), kind.__name__))
+        value = _as_written(read(kind, dataclasses.asdict(value), kind.__name__))
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise Refused(f"cannot be written canonically: {error}") from None
+
+
+def _as_written(value: Any) -> Any:
+    """A dataclass as JSON data, without what came later and is at its default."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            one.name: _as_written(getattr(value, one.name))
+            for one in dataclasses.fields(value)
+            if not (one.metadata.get("came_later") and getattr(value, one.name) == one.default)
+        }
+    return [_as_written(one) for one in value] if isinstance(value, tuple) else value
 
 
 def from_json(cls: type[T], text: str) -> T:
@@ -300,8 +350,8 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     for key in value:
         if key not in fields:
             raise Refused(f"{where}: unknown key {key!r}; the keys are {', '.join(fields)}")
-    for name, field in fields.items():
-        if name not in value and field.default is dataclasses.MISSING:
+    for name, one in fields.items():
+        if name not in value and one.default is dataclasses.MISSING:
             raise Refused(f"{where}: key {name!r} is missing")
     return kind(**{key: read(hints[key], one, f"{where}.{key}") for key, one in value.items()})
 

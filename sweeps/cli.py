@@ -52,6 +52,20 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
         help="values of an axis: any field of a run (PATH+=V adds to those there)",
     )
     verb.add_argument("--stack", type=int, help="lanes of a stack (default: one a core on a CPU)")
+    verb.add_argument(
+        "--mesh",
+        metavar="AXIS=SIZE,...",
+        help="divide each run over data=, fsdp= and tensor= devices (run=: runs side by side)",
+    )
+    verb.add_argument(
+        "--accumulate", type=int, metavar="PARTS", help="go through a step's windows in parts"
+    )
+    verb.add_argument(
+        "--remat",
+        action="store_true",
+        default=None,
+        help="compute blocks again in the backward pass instead of keeping their insides",
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
         "lab plan cmr --scale paper",
     )  # fmt: skip
     _study_options(plan)
+    plan.add_argument(
+        "--devices", type=int, metavar="N", help="plan a mesh for N devices, not for those here"
+    )
     run = _verb(
         verbs, "run", studies, "run", "train what is missing, fit, report; safe to repeat",
         "lab run cmr --axis cpt.ratio+=.6",
@@ -77,6 +94,13 @@ def parser() -> argparse.ArgumentParser:
     _study_options(run)
     run.add_argument("--out", metavar="DIR", help="output folder (default: runs/STUDY-SCALE)")
     run.add_argument("--quiet", action="store_true", help="no progress display")
+    run.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="train with other hosts: address of the first of them, or auto where the cluster says",
+    )
+    run.add_argument("--hosts", type=int, metavar="N", help="how many hosts there are")
+    run.add_argument("--host", type=int, metavar="K", help="which of them this is, from 0")
     status = _verb(
         verbs, "status", studies, "status", "what is done, running and waiting (only reads)",
         "lab status runs/cmr-tiny",
@@ -228,13 +252,25 @@ def parser() -> argparse.ArgumentParser:
         kinds, "data", benches, "data", "windows/s of the input path", "lab bench data"
     )
     fits_ = _verb(kinds, "fit", benches, "fit", "seconds of fits", "lab bench fit --repeats 1")
-    for one, repeats in ((step, 5), (grid, 3), (data_path, 5), (fits_, 3)):
+    device = _verb(
+        kinds, "device", benches, "device", "an accelerator against this CPU, in one go",
+        "lab bench device --json",
+    )  # fmt: skip
+    for one, repeats in ((step, 5), (grid, 3), (data_path, 5), (device, 5), (fits_, 3)):
         one.add_argument("--repeats", type=int, default=repeats, help=f"default {repeats}")
     return top
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (0, 1 failed, 2 refused, 130 interrupted)."""
+def _with_others(told: argparse.Namespace) -> bool:
+    """Whether several hosts are to train together."""
+    return any(getattr(told, name, None) is not None for name in ("coordinator", "hosts", "host"))
+
+
+def main(argv: Sequence[str] | None = None, watched: bool = False) -> int:
+    """Run one command; returns its exit code (0, 1 failed, 2 refused, 130 interrupted).
+
+    `watched`: somebody waits for this process who will say so if it is aborted (`sweeps.watched`).
+    """
     import importlib
 
     # Fits are small: on busy cores OpenBLAS's own threads slow them down 50 times (tried).
@@ -248,6 +284,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else EXIT_REFUSED
     function: Callable[[argparse.Namespace], Any]
     try:
+        if _with_others(told) and not watched:
+            from sweeps.watched import run
+
+            return run(sys.argv[1:] if argv is None else argv)
         function = getattr(importlib.import_module(told.module), told.function)
         value = function(told)
         if told.json:

@@ -1,6 +1,7 @@
 """The output folder of a sweep: which sweep it holds, with which texts and stack, and who writes.
 
     sweep.json     study, scale, arms, evaluations as last asked; digests of the corpora; stack size
+                   and layout (mesh, parts of a step, what is kept for the backward pass)
     segments/      the store (lab.store)
     .lock          held by the process that trains;  .progress.json  what it last said
 
@@ -19,7 +20,8 @@ from typing import Any
 from fits.files import write_whole
 from lab.errors import Refused
 from lab.identity import NUMERICS
-from lab.spec import canonical
+from lab.layout import A_RUN_A_DEVICE, Layout
+from lab.spec import canonical, read
 from lab.store import SCHEMA, Store
 from sweeps.grid import Grid, plain
 from sweeps.sweep import Sweep, sweep_from_json
@@ -35,6 +37,7 @@ class Held:
     settings: dict[str, Any]
     digests: dict[str, str]
     stack: int
+    layout: Layout
 
 
 class Folder:
@@ -70,7 +73,8 @@ class Folder:
                 )
             sweep = sweep_from_json(canonical(tree["sweep"]))
             digests = {str(name): str(digest) for name, digest in tree["digests"].items()}
-            return Held(sweep, dict(tree["settings"]), digests, int(tree["stack"]))
+            layout = read(Layout, tree["layout"], "layout") if "layout" in tree else A_RUN_A_DEVICE
+            return Held(sweep, dict(tree["settings"]), digests, int(tree["stack"]), layout)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, Refused):
                 raise
@@ -93,7 +97,14 @@ class Folder:
         if difference is not None:
             raise Refused(f"{self.path} holds another sweep: {difference}; choose another --out")
 
-    def write(self, sweep: Sweep, settings: Any, digests: dict[str, str], stack: int) -> None:
+    def write(
+        self,
+        sweep: Sweep,
+        settings: Any,
+        digests: dict[str, str],
+        stack: int,
+        layout: Layout = A_RUN_A_DEVICE,
+    ) -> None:
         """Note down what the folder holds from now on. Raises Failed."""
         held = self.held()
         known = held.digests if held is not None else {}
@@ -104,6 +115,7 @@ class Folder:
             "settings": plain(settings or {}),
             "digests": {**known, **digests},
             "stack": stack,
+            "layout": plain(layout),
         }
         write_whole(self.path / SWEEP_FILE, canonical(tree).encode())
 

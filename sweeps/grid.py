@@ -123,7 +123,8 @@ def _position(items: list[Json], name: str, path: str) -> int:
 def _unknown(here: Json, name: str, walked: list[str], path: str) -> str:
     known: list[str] = []
     if isinstance(here, dict):
-        known = [key for key in here if key not in ("phases", "name")]
+        known = [key for key in here if key != "phases"]
+        known = [key for key in known if key != "name" or "schedule" not in here]
         known += [phase["name"] for phase in here.get("phases", [])]
         known += _SHORT if "schedule" in here else ()
     near = difflib.get_close_matches(name, known, 1)

@@ -17,8 +17,10 @@ from lab.corpora import Corpus
 from lab.errors import Refused
 from lab.evaluate import EvaluationSet
 from lab.identity import Path
+from lab.layout import A_RUN_A_DEVICE, Layout
+from lab.memory import state_bytes, train_bytes
 from lab.mixture import Stream
-from lab.spec import ModelSpec, RunSpec
+from lab.spec import RunSpec, Shape
 from sweeps.sweep import Sweep
 
 MAX_EPOCHS = 4  # data repeated more often is worth clearly less: Muennighoff et al., 2305.16264
@@ -49,9 +51,9 @@ class Segment:
         return {step: self.path.state_id(step) for step in self.stops}
 
     @property
-    def group(self) -> tuple[ModelSpec, int]:
-        """Segments of one group share compiled programs."""
-        return self.path.run.model, self.path.run.batch
+    def shape(self) -> Shape:
+        """Segments of one shape share compiled programs."""
+        return self.path.run.shape
 
     @property
     def tokens(self) -> int:
@@ -100,31 +102,37 @@ class Plan:
     def by_digest(self) -> dict[str, Corpus]:
         return {corpus.digest: corpus for corpus in self.corpora.values()}
 
-    def groups(self) -> dict[tuple[ModelSpec, int], list[int]]:
+    def groups(self) -> dict[Shape, list[int]]:
         """Segments by shape, smallest model first."""
-        found: dict[tuple[ModelSpec, int], list[int]] = defaultdict(list)
+        found: dict[Shape, list[int]] = defaultdict(list)
         for k, segment in enumerate(self.segments):
-            found[segment.group].append(k)
-        cost = {group: flops.train_flops_per_token(group[0]) for group in found}
+            found[segment.shape].append(k)
+        cost = {shape: flops.train_flops_per_token(shape.model) for shape in found}
         return dict(sorted(found.items(), key=lambda item: cost[item[0]]))
 
-    def summary(self, lanes: int) -> dict[str, Any]:
-        """Runs, segments, shared against naive cost, and a row a group."""
+    def summary(self, stack: int, layout: Layout = A_RUN_A_DEVICE, runs: int = 1) -> dict[str, Any]:
+        """Runs, segments, shared against naive cost, and a row a group.
+
+        Bytes are what each device holds: of a stack of lanes whose mesh axis `run` has size `runs`.
+        """
+        lanes = -(-stack // runs)
         ends = {run.path.state_id(run.path.steps): run.path.run for run in self.runs}.values()
         groups = [
             {
-                "width": model.width,
-                "layers": model.layers,
-                "parameters": flops.parameters(model).total,
-                "batch": batch,
+                "width": shape.model.width,
+                "layers": shape.model.layers,
+                "parameters": flops.parameters(shape.model).total,
+                "batch": shape.batch,
+                "precision": shape.precision,
+                "optimizer": shape.optimizer,
                 "segments": len(members),
                 "tokens": sum(self.segments[k].tokens for k in members),
                 "flops": sum(self.segments[k].flops for k in members),
-                "stack": lanes,
-                "state_bytes": lanes * flops.state_bytes(model),
-                "memory_bytes": flops.train_bytes(model, batch, lanes),
+                "stack": stack,
+                "state_bytes": lanes * state_bytes(shape, layout),
+                "memory_bytes": lanes * train_bytes(shape, layout),
             }
-            for (model, batch), members in self.groups().items()
+            for shape, members in self.groups().items()
         ]
         return {
             "study": self.sweep.study,
@@ -135,6 +143,8 @@ class Plan:
             "tokens_shared": sum(segment.tokens for segment in self.segments),
             "flops_naive": sum(flops.train_flops(run) for run in ends),
             "flops_shared": sum(segment.flops for segment in self.segments),
+            "devices": runs * layout.devices_a_run,
+            "mesh": layout.mesh,
             "groups": groups,
         }
 

@@ -41,13 +41,13 @@ class Display:
     """Tokens, last loss of each corpus, and time left (by FLOPs). Implements the engine's Watcher.
 
     Quiet if told so; everything goes to standard error. The same line is left in a small file of
-    the output folder, for `lab status`.
+    the output folder (`folder`), for `lab status`.
     """
 
     def __init__(
-        self, tokens: int, flops: int, segments: int, folder: Path, quiet: bool = False
+        self, tokens: int, flops: int, segments: int, folder: Path | None, quiet: bool = False
     ) -> None:
-        self.file = folder / PROGRESS_FILE
+        self.file = folder / PROGRESS_FILE if folder is not None else None
         self.running = 0
         self.tokens, self.flops, self.segments = tokens, flops, segments
         self.tokens_done = self.flops_done = self.segments_done = 0
@@ -78,7 +78,8 @@ class Display:
     ) -> None:
         if self.progress is not None:
             self.progress.stop()
-        self.file.unlink(missing_ok=True)
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
 
     def started(self, work: Work) -> None:
         """A segment got a lane."""
@@ -132,7 +133,7 @@ class Display:
         elif not self.quiet and time.monotonic() - self.last_line >= PLAIN_LINE_SECONDS:
             self.last_line = time.monotonic()
             self.say(self.line())
-        if time.monotonic() - self.last_written >= FILE_SECONDS:
+        if self.file is not None and time.monotonic() - self.last_written >= FILE_SECONDS:
             self.last_written = time.monotonic()
             note = {"pid": os.getpid(), "running": self.running, "line": self.line()}
             with contextlib.suppress(OSError):  # a full disk stops the run elsewhere, and says so

@@ -1,5 +1,6 @@
 """Asks for a sweep, trains what is missing, and hands back its table."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from lab import flops
 from lab.corpora import Corpus, open_corpus
 from lab.errors import Damaged, Failed, Refused
+from lab.layout import A_RUN_A_DEVICE, Layout
+from lab.memory import train_bytes
+from lab.spec import read
 from lab.store import Index
 from sweeps.folder import Folder
+from sweeps.grid import plain
 from sweeps.plan import Plan, corpora_of, make_plan
 from sweeps.progress import Display
-from sweeps.remaining import remaining
+from sweeps.remaining import Work, remaining
 from sweeps.results import table
 from sweeps.sweep import Sweep
 
@@ -44,27 +48,47 @@ def run_sweep(
     stack: int | None = None,
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: None,
+    layout: Layout | None = None,
 ) -> Outcome:
     """Train what of `sweep` is missing in `out`; safe to repeat, to kill. Raises Refused, Failed.
 
-    `stack` is fixed when the folder is made, and kept; `say` hears of what was found broken.
+    `stack` and `layout` are fixed when the folder is made, and kept where nobody says otherwise;
+    `say` hears of what was found broken.
     """
     if stack is not None and stack < 1:
         raise Refused(f"stack = {stack}: must be at least 1 lane")
+    from lab import hosts
+
     folder = Folder(out)
-    held = folder.held()
+    held = folder.held() if hosts.first() else None
     corpora = open_corpora(sweep, verify=True)
     digests = {name: corpus.digest for name, corpus in corpora.items()}
-    folder.refuse_another(sweep, digests)
+    if hosts.first():
+        folder.refuse_another(sweep, digests)
     plan = make_plan(sweep, corpora)
     plan.refuse_repeats()
     for one in plan.evaluation_sets.values():
         one.tokens()  # too few validation windows are refused before anything is written
+    if layout is None:
+        layout = held.layout if held is not None else A_RUN_A_DEVICE
+    if stack is None and held is not None:
+        stack = held.stack
+    told = hosts.agree([sweep.to_json(), digests, stack, plain(layout)])
+    if told[:2] != [sweep.to_json(), digests]:
+        raise Refused("this host was told another sweep, or has other texts, than the first host")
+    stack, layout = told[2], read(Layout, told[3], "layout")
+    for shape in plan.groups():
+        layout.refuse_shape(shape, sweep.evaluate.windows)
     if stack is None:
-        stack = held.stack if held is not None else fitting_stack(plan)
+        stack = hosts.agree(fitting_stack(plan, layout))
+    if layout.mesh:
+        layout.runs_at_once(stack, count_devices(stack, layout))  # refuses what does not fit
+    if not hosts.first():
+        trained = _follow(plan, folder, stack, layout)
+        return Outcome(plan, Index(), table(plan, Index()), trained, stack)
     trained = 0
     with folder.locked():
-        folder.write(sweep, settings, digests, stack)
+        folder.write(sweep, settings, digests, stack, layout)
         if folder.store.sweep_attempts():
             say("left over from a run that was stopped: removed, nothing of it is lost")
         for _ in range(REBUILDS):
@@ -72,19 +96,38 @@ def run_sweep(
             for line in index.broken:
                 say(f"damaged, set aside and trained again from its parent: {line}")
             todo = remaining(plan, index)
+            hosts.agree([dataclasses.asdict(work) for work in todo.work])
             if not todo.work:
                 break
             try:
-                trained += _train(plan, folder, index, todo.work, stack, quiet)
+                trained += _train(plan, folder, index, todo.work, stack, layout, quiet)
             except Damaged as damage:
+                if hosts.several():
+                    raise  # the others wait in the middle of it: start over together
                 say(f"{damage}; set aside and trained again from its parent")
         else:
             raise Failed(f"states in {out} keep being damaged: check that disk")
     return Outcome(plan, index, table(plan, index), trained, stack)
 
 
+def _follow(plan: Plan, folder: Folder, stack: int, layout: Layout) -> int:
+    """What a host does that is not the first: train along, and leave the folder alone."""
+    from lab import hosts
+
+    trained = 0
+    while work := [Work(**one) for one in hosts.agree(None)]:
+        trained += _train(plan, folder, Index(), work, stack, layout, quiet=True)
+    return trained
+
+
 def _train(
-    plan: Plan, folder: Folder, index: Index, work: list[Any], stack: int, quiet: bool
+    plan: Plan,
+    folder: Folder,
+    index: Index,
+    work: list[Any],
+    stack: int,
+    layout: Layout,
+    quiet: bool,
 ) -> int:
     from sweeps.engines.local import LocalEngine  # jax: only whoever trains pays for it
 
@@ -94,22 +137,52 @@ def _train(
         steps = piece.stop - piece.start
         tokens += steps * segment.path.run.tokens_per_step
         flops += segment.flops * steps // (segment.stop - segment.start)
-    with Display(tokens, flops, len(work), folder.path, quiet) as display:
-        LocalEngine(plan, folder.store, stack, display).train(work, dict(index.states))
+    from lab import hosts
+
+    place = folder.path if hosts.first() else None
+    with Display(tokens, flops, len(work), place, quiet) as display:
+        LocalEngine(plan, folder.store, stack, display, layout).train(work, dict(index.states))
     return tokens
 
 
-def fitting_stack(plan: Plan) -> int:
-    """Lanes of a stack for this plan on this machine's devices, when nobody says."""
+def fitting_stack(plan: Plan, layout: Layout) -> int:
+    """Lanes of a stack for this plan on these devices, when nobody says. Raises Refused."""
     from lab.mesh import fitting_lanes
 
     shapes = plan.groups()
-    most = max(flops.train_bytes(model, batch) for model, batch in shapes)
-    return min(fitting_lanes(most), max(len(members) for members in shapes.values()))
+    fitting = fitting_lanes(max(train_bytes(shape, layout) for shape in shapes), layout)
+    useful = max(len(members) for members in shapes.values())
+    runs = layout.run or 1
+    return min(fitting, -(-useful // runs) * runs)
 
 
-def default_stack() -> int:
+def default_stack(layout: Layout = A_RUN_A_DEVICE) -> int:
     """Lanes of a stack on this machine's cores; touches no device."""
     from lab.mesh import default_lanes
 
-    return default_lanes()
+    return default_lanes(layout)
+
+
+def count_devices(stack: int, layout: Layout) -> int:
+    """Devices that there are for a stack laid out so; touches them."""
+    from lab import mesh
+
+    mesh.start(stack, layout)
+    return mesh.device_count()
+
+
+def meet(coordinator: str | None, count: int | None, number: int | None) -> None:
+    """Train with other hosts from here on. Raises Refused, Failed."""
+    from lab import hosts, mesh
+
+    mesh.start(mesh.default_lanes())
+    hosts.join(coordinator, count, number)
+
+
+def part() -> bool:
+    """Wait for the other hosts, then go on alone. Returns whether this host has the results."""
+    from lab import hosts
+
+    has_results = hosts.first()
+    hosts.leave()
+    return has_results

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lab import flops, mesh
-from lab.spec import ModelSpec, OptimizerSpec
+from lab.spec import ModelSpec, OptimizerSpec, Precision, Shape
 from sweeps.bench.stream import stream_of
 from sweeps.bench.timing import apart, matrix_product_peak, median_seconds
 
@@ -67,7 +67,9 @@ def platform() -> str:
     return str(jax.default_backend())
 
 
-def step_seconds(model: ModelSpec, lanes: int, repeats: int) -> float:
+def step_seconds(
+    model: ModelSpec, lanes: int, repeats: int, precision: Precision = "float32"
+) -> float:
     """Seconds of one step of a whole stack."""
     import jax
 
@@ -75,7 +77,7 @@ def step_seconds(model: ModelSpec, lanes: int, repeats: int) -> float:
     from lab.train import Chunk, Trainer
 
     mesh.start(lanes)
-    trainer = Trainer(model, BATCH, mesh.lanes(lanes), CHUNK)
+    trainer = Trainer(Shape(model, BATCH, precision), mesh.lanes(lanes), CHUNK)
     stack = trainer.empty_stack()
     for lane in range(lanes):
         stack = trainer.put(stack, lane, trainer.initial(lane))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.home import home
 from sweeps.bench.timing import apart
@@ -15,6 +15,9 @@ from sweeps.grid import Grid
 from sweeps.run import default_stack, open_corpora
 from sweeps.studies import cmr
 from sweeps.sweep import Sweep, sweep_from_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RATIOS = (0.0, 1 / 4, 1 / 2, 3 / 4)
 
@@ -83,6 +86,10 @@ def _train(asked: str, folder: str, stack: int) -> Losses:
     from sweeps.run import run_sweep
 
     outcome = run_sweep(sweep_from_json(asked), Path(folder) / "out", stack=stack, quiet=True)
-    table = outcome.results
+    return losses_of(outcome.results)
+
+
+def losses_of(table: "pd.DataFrame") -> Losses:
+    """Losses of a grid's table by arm, ratio, step and corpus."""
     keys = zip(table["arm"], table["cpt_ratio"], table["step"], table["corpus"], strict=True)
     return dict(zip(keys, table["loss_nats"], strict=True))

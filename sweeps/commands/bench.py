@@ -1,4 +1,4 @@
-"""bench step, bench sweep, bench data, bench fit."""
+"""bench step, sweep, data, fit, device."""
 
 import argparse
 from typing import Any
@@ -18,18 +18,22 @@ def step(told: argparse.Namespace) -> Any:
 
     value = bench_step(_repeats(told), told.stack)
     if not told.json:
-        peak = value["matrix_product_flops_per_second"]
-        print(f"{value['cores']} cores; a matrix product runs at {peak / 1e9:,.0f} GFLOP/s")
-        print(" width layers  stack   tokens/s   GFLOP/s  of peak   shares of time, timed apart")
-        for row in value["rows"]:
-            parts = row.get("shares", {}).items()
-            shares = ", ".join(f"{name.replace('_', ' ')} {part:.0%}" for name, part in parts)
-            print(
-                f"{row['width']:>6} {row['layers']:>6} {row['stack']:>6} "
-                f"{row['tokens_per_second']:>10,.0f} {row['flops_per_second'] / 1e9:>9,.1f} "
-                f"{row['fraction_of_peak']:>8.0%}   {shares}"
-            )
+        _print_steps(value)
     return value
+
+
+def _print_steps(value: dict[str, Any]) -> None:
+    peak = value["matrix_product_flops_per_second"]
+    print(f"{value['cores']} cores; a matrix product runs at {peak / 1e9:,.0f} GFLOP/s")
+    print(" width layers  stack   tokens/s   GFLOP/s  of peak   shares of time, timed apart")
+    for row in value["rows"]:
+        parts = row.get("shares", {}).items()
+        shares = ", ".join(f"{name.replace('_', ' ')} {part:.0%}" for name, part in parts)
+        print(
+            f"{row['width']:>6} {row['layers']:>6} {row['stack']:>6} "
+            f"{row['tokens_per_second']:>10,.0f} {row['flops_per_second'] / 1e9:>9,.1f} "
+            f"{row['fraction_of_peak']:>8.0%}   {shares}"
+        )
 
 
 def sweep(told: argparse.Namespace) -> Any:
@@ -78,4 +82,25 @@ def fit(told: argparse.Namespace) -> Any:
         for key, what in rows:
             print(f"{value[key]:8.2f} s  {what}")
         print(f"{value['agree']} of {value['starts']} starts agree")
+    return value
+
+
+def device(told: argparse.Namespace) -> Any:
+    """An accelerator against the CPU."""
+    from sweeps.bench.device import bench_device
+
+    value = bench_device(_repeats(told))
+    if not told.json:
+        for name, row in value["ways"].items():
+            print(
+                f"{value['platform']}, {name}: differs from float32 on the CPU by "
+                f"{row['max_difference_from_cpu']:.2g} nats at most; bits "
+                f"{'repeat' if row['bits_repeat'] else 'do not repeat'}; memory "
+                f"{row['reported_bytes']:,} bytes, estimated {row['estimated_bytes']:,}"
+            )
+        apart = value["smoke_max_difference_from_cpu"]
+        print(f"smoke grid of cmr: differs by {apart:.2g} nats at most")
+        if "large_bf16_tokens_per_second" in value:
+            print(f"100 M in bf16: {value['large_bf16_tokens_per_second']:,.0f} tokens/s")
+        _print_steps(value["step"])
     return value

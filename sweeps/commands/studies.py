@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import Refused
+from lab.layout import Layout, parse_mesh
 from lab.spec import read
 from sweeps.folder import Folder, Held
 from sweeps.plan import MAX_EPOCHS, Plan, make_plan
 from sweeps.progress import alive, count, duration
 from sweeps.remaining import remaining
-from sweeps.run import default_stack, open_corpora, run_sweep
+from sweeps.run import count_devices, default_stack, meet, open_corpora, part, run_sweep
 from sweeps.study import Study, ask, built_in, find_study
 
 # Dense bf16 peak of one chip, FLOP/s, from the makers' data sheets.
@@ -39,18 +40,44 @@ def list_studies(told: argparse.Namespace) -> Any:
     return rows
 
 
+def _layout(told: argparse.Namespace) -> Layout | None:
+    """What was told of the layout, or None. Raises Refused."""
+    given = {
+        name: value
+        for name in ("accumulate", "remat")
+        if (value := getattr(told, name)) is not None
+    }
+    if told.mesh is None and not given:
+        return None
+    layout = Layout(**given)
+    return layout if told.mesh is None else parse_mesh(told.mesh, layout)
+
+
 # plan ---------------------------------------------------------------------------------------
 
 
 def plan(told: argparse.Namespace) -> Any:
-    """What would run; touches no device."""
+    """What would run; touches no device, but to count them for a mesh where nobody says."""
     study = find_study(told.study)
     settings, sweep = ask(study, told.scale, told.sets, told.axes)
+    layout = _layout(told) or Layout()
+    if told.devices is not None and told.devices < 1:
+        raise Refused(f"--devices {told.devices}: must be at least 1")
     made = make_plan(sweep, open_corpora(sweep))
-    stack = default_stack() if told.stack is None else told.stack
+    if told.stack is not None:
+        stack = told.stack
+    elif told.devices is not None:
+        stack = max(1, told.devices // layout.devices_a_run)
+    else:
+        stack = default_stack(layout)
     if stack < 1:
         raise Refused(f"stack = {stack}: must be at least 1 lane")
-    value = made.summary(stack)
+    for shape in made.groups():
+        layout.refuse_shape(shape, sweep.evaluate.windows)
+    runs = 1
+    if layout.mesh or told.devices is not None:
+        runs = layout.runs_at_once(stack, told.devices or count_devices(stack, layout))
+    value = made.summary(stack, layout, runs)
     value["epochs"] = made.most_epochs()
     value["device_hours"] = {
         name: value["flops_shared"] / (peak * UTILISATION) / 3600
@@ -80,14 +107,16 @@ def _print_plan(study: Study, value: dict[str, Any]) -> None:
         f"({saved:.2f} times)"
     )
     print(f"FLOPs   {value['flops_shared']:.3g} shared, {value['flops_naive']:.3g} naive")
-    print("  width layers     parameters segments    tokens       state      a step")
+    print("  width layers     parameters segments    tokens      states      a step")
     for group in value["groups"]:
         print(
             f"{group['width']:>7} {group['layers']:>6} {group['parameters']:>14,} "
             f"{group['segments']:>8} {count(group['tokens']):>9} "
             f"{group['state_bytes'] / 2**30:>8,.2f} GB {group['memory_bytes'] / 2**30:>8,.2f} GB"
         )
-    print("memory of a whole stack in float32; a step keeps all activations of its batch at once")
+    stack, devices = value["groups"][0]["stack"], value["devices"]
+    where = f"each of {devices} devices will hold" if devices > 1 else "one device will hold"
+    print(f"memory: what {where} of a stack of {stack} lanes, an estimate with all activations")
     hours = ", ".join(f"{name} {hours:,.3g}" for name, hours in value["device_hours"].items())
     print(f"device-hours at {UTILISATION:.0%} of peak: {hours}")
     reads = ", ".join(f"{name} {epochs:.2f}" for name, epochs in value["epochs"].items())
@@ -110,7 +139,14 @@ def run(told: argparse.Namespace) -> Any:
         print(f"lab: {line}", file=sys.stderr, flush=True)
 
     study.cautions(settings, sweep)  # refuses what the study could not read, before it is trained
-    outcome = run_sweep(sweep, out, settings, told.stack, told.quiet or told.json, say)
+    layout, quiet = _layout(told), told.quiet or told.json
+    together = {told.coordinator, told.hosts, told.host} != {None}
+    if together:
+        meet(told.coordinator, told.hosts, told.host)
+    outcome = run_sweep(sweep, out, settings, told.stack, quiet, say, layout)
+    has_results = part() if together else True
+    if not has_results:
+        return {"host": told.host, "trained_tokens": outcome.trained_tokens}
     from sweeps.write_up import Answer, write_up
 
     answer = Answer(study, settings, outcome.plan, outcome.index, outcome.results, outcome.stack)

@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, Protocol
@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from lab import mesh
+from lab import hosts, mesh
 from lab.device_text import DeviceText
 from lab.errors import Failed
 from lab.evaluate import EvaluationSet, scores
+from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.mixture import Stream
 from lab.optimizer import Hyper, hyper
 from lab.store import EvaluationRow, Record, StepRow, Store
@@ -78,24 +79,28 @@ class InFlight:
 
 @dataclass
 class LocalEngine:
-    """One process, all its devices. `lanes` is the stack size that the plan fixed."""
+    """All devices of this host, or of all hosts that have met (`lab.hosts`).
+
+    `lanes` is the stack size that the plan fixed. Of several hosts only the first opens the store.
+    """
 
     plan: Plan
     store: Store
     lanes: int
     watcher: Watcher
+    layout: Layout = A_RUN_A_DEVICE
     commit_seconds: float = COMMIT_SECONDS
     chunk_steps: int = CHUNK_STEPS
 
     def train(self, work: list[Work], stored: dict[str, FilePath]) -> None:
         """Do all work. `stored` maps state to folder. Raises Failed; what is committed stays."""
-        mesh.start(self.lanes)
-        stack = mesh.lanes(self.lanes)
+        mesh.start(self.lanes, self.layout)
+        stack = mesh.lanes(self.lanes, self.layout)
         by_group: dict[Any, list[int]] = {}
         for number, piece in enumerate(work):
-            by_group.setdefault(self.plan.segments[piece.segment].group, []).append(number)
-        for group in self.plan.groups():
-            if numbers := by_group.get(group):
+            by_group.setdefault(self.plan.segments[piece.segment].shape, []).append(number)
+        for shape in self.plan.groups():
+            if numbers := by_group.get(shape):
                 try:
                     _Group(self, work, numbers, stored, stack).run()
                 except jax.errors.JaxRuntimeError as error:
@@ -103,7 +108,8 @@ class LocalEngine:
                         raise
                     raise Failed(
                         f"out of memory with a stack of {self.lanes} lanes at width "
-                        f"{group[0].width}: run again with a smaller --stack"
+                        f"{shape.model.width}: run again with a smaller --stack, with "
+                        "--accumulate or --remat, or on more devices (--mesh fsdp=)"
                     ) from error
 
 
@@ -125,18 +131,14 @@ class _Group:
         run = self.plan.segments[work[min(self.waiting)].segment].path.run
         window_bytes = 4 * run.batch * (run.model.context + 1)
         chunk = max(1, min(engine.chunk_steps, CHUNK_BYTES // window_bytes))
-        self.trainer = Trainer(run.model, run.batch, stack, chunk)
+        corpora = [self.plan.corpora[name] for name in self._names(numbers)]
+        self.text = DeviceText(corpora, stack, chunk, run.batch, run.model.context)
+        self.trainer = Trainer(run.shape, stack, chunk, self.text.own)
         self.provenance = mesh.provenance(stack)
         self.stack = self.trainer.empty_stack()
         self.lanes: list[Lane | None] = [None] * stack.count
         windows = np.stack([one.tokens() for one in self.plan.sets_for(run)])
-        self.windows = jax.device_put(windows, stack.replicated)
-        self.text = DeviceText(
-            [self.plan.corpora[name] for name in self._names(numbers)],
-            stack.count * chunk * run.batch,
-            run.model.context,
-            stack.replicated,
-        )
+        self.windows = mesh.placed(windows, stack.replicated)
         self.in_flight: deque[InFlight] = deque()
         self.commits: dict[int, Future[FilePath]] = {}  # piece of work -> its commit
         self.done: set[int] = set()
@@ -145,7 +147,9 @@ class _Group:
 
     def run(self) -> None:
         """Train until every piece is committed or cannot be had."""
-        with ThreadPoolExecutor(1, thread_name_prefix="commit") as writer:
+        # With several hosts all must know at the same step what has been committed: no waiting.
+        writers = _AtOnce() if hosts.several() else ThreadPoolExecutor(1, "commit")
+        with writers as writer:
             self.writer = writer
             while True:
                 self._settle()
@@ -195,8 +199,10 @@ class _Group:
         if work.start == 0:
             state = self.trainer.initial(path.run.seed)
         else:
-            folder = self.stored[path.state_id(work.start)]
-            state = self.store.restore(folder, self.trainer.abstract())
+            state = like = self.trainer.abstract()
+            if hosts.first():
+                state = self.store.restore(self.stored[path.state_id(work.start)], like)
+            state = hosts.shared(state, like)
         if any(s.start == work.start and s.reset_optimizer for s in path.stretches):
             state = self.trainer.reset_optimizer(state)
         self.stack = self.trainer.put(self.stack, k, state)
@@ -237,6 +243,7 @@ class _Group:
         steps = min(steps, self.trainer.chunk)
         if self.seconds_a_step > 0:
             steps = min(steps, max(1, int(DISPATCH_SECONDS / self.seconds_a_step)))
+        steps = hosts.agree(steps)  # clocks differ
         begun = time.monotonic()
         chunk = self._chunk(active, steps)
         self.stack, log = self.trainer.train(self.stack, chunk)
@@ -250,25 +257,23 @@ class _Group:
             if lane.step == lane.work.stop or lane.diverged_step is not None:
                 self._read_results(0)
                 self._finish(k, lane)
-            elif time.monotonic() - lane.committed_at >= self.engine.commit_seconds:
+            elif hosts.agree(time.monotonic() - lane.committed_at >= self.engine.commit_seconds):
                 self._read_results(0)
                 self._commit_part(k, lane)
         self.seconds_a_step = (time.monotonic() - begun) / steps
 
     def _chunk(self, active: list[tuple[int, Lane]], steps: int) -> Chunk:
-        """Inputs of the next `steps` steps; places of idle lanes and behind `steps` stay 0."""
-        run = active[0][1].segment.path.run
+        """Inputs of the next `steps` steps; those of idle lanes and behind `steps` mean nothing."""
         count, most = len(self.lanes), self.trainer.chunk
-        starts = np.zeros((count, most, run.batch), np.int32)
         lr = np.zeros((count, most), np.float32)
         hypers = [lane.hyper if lane is not None else active[0][1].hyper for lane in self.lanes]
         wanted = np.zeros(count, np.int32)
         for k, lane in active:
-            starts[k, :steps] = self.text.starts(lane.stream, lane.step, steps)
             lr[k, :steps] = lane.segment.path.lr[lane.step : lane.step + steps]
             wanted[k] = steps
         stacked = Hyper(*(np.array(column, np.float32) for column in zip(*hypers, strict=True)))
-        return Chunk(self.text.take(), starts, lr, stacked, wanted)
+        streams = {k: (lane.stream, lane.step) for k, lane in active}
+        return Chunk(*self.text.read(streams, steps), lr, stacked, wanted)
 
     def _dispatch_evaluation(
         self, which: list[tuple[int, Lane]], trained: list[tuple[int, Lane, int, int]], log: Any
@@ -287,11 +292,11 @@ class _Group:
         while len(self.in_flight) > leave:
             one = self.in_flight.popleft()
             if one.lanes:
-                losses, norms = np.asarray(one.log.loss_nats), np.asarray(one.log.grad_norm)
+                losses, norms = hosts.whole(tuple(one.log))
                 for k, lane, first, steps in one.lanes:
                     self._read_steps(lane, first, losses[k, :steps], norms[k, :steps])
             if one.evaluated:
-                nats, correct = np.asarray(one.evaluation.nats), np.asarray(one.evaluation.correct)
+                nats, correct = hosts.whole(tuple(one.evaluation))
                 for k, lane, step in one.evaluated:
                     self._read_evaluation(lane, step, nats[k], correct[k])
 
@@ -347,6 +352,8 @@ class _Group:
 
     def _write(self, lane: Lane, end: int, state: Any) -> FilePath:
         """Commit what a lane has since its last commit; runs in the writer's thread."""
+        if not hosts.first():
+            return FilePath()  # written once; the others never open it
         path = lane.segment.path
         record = Record(
             start=path.state_id(lane.begun) if lane.begun > 0 else None,
@@ -373,6 +380,15 @@ class _Group:
         lane.intermediate = self.writer.submit(self._write, lane, lane.step, state).result()
         lane.begun, lane.step_rows, lane.evaluation_rows = lane.step, [], []
         lane.committed_at = time.monotonic()
+
+
+class _AtOnce(Executor):
+    """Does what it is given before it returns."""
+
+    def submit(self, work: Any, /, *args: Any, **more: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(work(*args, **more))
+        return future
 
 
 def _length(lane: Lane) -> int:

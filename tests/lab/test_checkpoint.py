@@ -11,6 +11,7 @@ import pytest
 from lab import checkpoint
 from lab.errors import Failed
 from lab.mesh import lanes
+from lab.spec import Shape
 from lab.train import Trainer
 from tests.lab.building import BATCH, TINY
 
@@ -51,7 +52,7 @@ def test_a_state_comes_back_bit_for_bit(saved: Path) -> None:
 
 
 def test_the_state_of_a_trainer_comes_back_bit_for_bit(tmp_path: Path) -> None:
-    trainer = Trainer(TINY, BATCH, lanes(1), 1)
+    trainer = Trainer(Shape(TINY, BATCH), lanes(1), 1)
     made = trainer.initial(3)
     checkpoint.save(tmp_path / "state", made)
     back = checkpoint.restore(tmp_path / "state", trainer.abstract())

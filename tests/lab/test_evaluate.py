@@ -11,6 +11,7 @@ import pytest
 
 from lab.evaluate import EvaluationSet, Scores, lane_evaluation, scores
 from lab.mesh import lanes
+from lab.spec import Shape
 from lab.train import Trainer
 from tests.lab.building import BATCH, TINY, corpus_of
 
@@ -64,7 +65,7 @@ def test_an_unwanted_lane_is_zero() -> None:
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_a_stack_evaluates_its_wanted_lanes(batched: bool) -> None:
-    trainer = Trainer(TINY, BATCH, lanes(2, batched), 4)
+    trainer = Trainer(Shape(TINY, BATCH), lanes(2, batched=batched), 4)
     stack = trainer.empty_stack()
     for lane in range(2):
         stack = trainer.put(stack, lane, trainer.initial(lane))

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from lab.flops import parameters, state_bytes, train_bytes, train_flops, train_flops_per_token
+from lab.flops import parameters, train_flops, train_flops_per_token
 from lab.spec import ModelSpec
 from tests.lab.building import BATCH, TINY, phase, run_of, shares
 
@@ -57,19 +57,3 @@ def test_a_run_costs_its_tokens() -> None:
     assert train_flops(run) == 9 * BATCH * TINY.context * token
     assert train_flops(run, 2) == 2 * BATCH * TINY.context * token
     assert train_flops(run, 0) == 0
-
-
-def test_memory_is_states_by_lane_and_activations_by_batch() -> None:
-    assert state_bytes(TINY) == 4 * 4 * parameters(TINY).total
-    one = train_bytes(TINY, 1)
-    activations = one - state_bytes(TINY)
-    assert activations > 0
-    assert train_bytes(TINY, 5) == state_bytes(TINY) + 5 * activations
-    assert train_bytes(TINY, 5, lanes=3) == 3 * train_bytes(TINY, 5)
-    # the attention weights grow with the square of the context, the rest with the context
-    short, long = (dataclasses.replace(TINY, context=c) for c in (1000, 2000))
-    growth = (train_bytes(long, 1) - state_bytes(TINY)) / (
-        train_bytes(short, 1) - state_bytes(TINY)
-    )
-    assert 2 < growth < 4
-    assert growth > 3.5

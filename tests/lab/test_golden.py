@@ -17,7 +17,7 @@ from lab.checkpoint import flatten
 from lab.identity import NUMERICS
 from lab.mesh import lanes
 from lab.optimizer import hyper
-from lab.spec import ModelSpec, OptimizerSpec
+from lab.spec import ModelSpec, OptimizerSpec, Shape
 from lab.train import Chunk, State, StepLog, Trainer
 
 MODEL = ModelSpec(width=8, layers=2, heads=2, mlp_width=12, context=6, vocabulary=11)
@@ -29,7 +29,7 @@ RATES = np.array([1e-2, 2e-2, 5e-3], np.float32)
 
 @functools.cache
 def trainer(model: ModelSpec) -> Trainer:
-    return Trainer(model, batch=2, lanes=lanes(1), chunk=3)
+    return Trainer(Shape(model, batch=2), lanes(1), chunk=3)
 
 
 def trained(model: ModelSpec, optimizer: OptimizerSpec, steps: int) -> tuple[State, StepLog]:

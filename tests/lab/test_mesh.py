@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from lab import mesh
 from lab.errors import Refused
@@ -35,9 +36,9 @@ def test_a_cpu_maps_unless_told_otherwise() -> None:
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("count", [4, 12])
 def test_every_lane_gets_its_own_arguments_and_the_shared_ones(count: int, batched: bool) -> None:
-    stack = lanes(count, batched)
+    stack = lanes(count, batched=batched)
     seen = jax.jit(
-        stack.over(lambda shared, own, more: {"sum": shared.sum() * own + more["x"]}, shared=1)
+        stack.over(lambda shared, own, more: {"sum": shared.sum() * own + more["x"]}, P())
     )
     shared = jnp.arange(3, dtype=jnp.float32)
     own = jnp.arange(count, dtype=jnp.float32)
@@ -59,6 +60,7 @@ def test_provenance_names_software_hardware_and_stack() -> None:
     found = provenance(lanes(12))
     assert set(found) == {
         "python", "jax", "platform", "device", "machine", "cores", "devices", "stack",
+        "mesh", "accumulate", "remat", "hosts",
     }  # fmt: skip
     assert (found["devices"], found["stack"], found["platform"]) == (6, 12, "cpu")
     assert found["jax"] == jax.__version__
@@ -88,7 +90,7 @@ class Accelerator:
 def test_an_accelerator_takes_as_many_lanes_as_fit(
     monkeypatch: pytest.MonkeyPatch, limit: int | None, step_bytes: int, wanted: int
 ) -> None:
-    monkeypatch.setattr(mesh, "start", lambda lanes: None)
+    monkeypatch.setattr(mesh, "start", lambda *told: None)
     monkeypatch.setattr(mesh.jax, "devices", lambda: [Accelerator(limit)] * 2)
     assert mesh.fitting_lanes(step_bytes) == wanted
 

@@ -22,10 +22,10 @@ TIED = dataclasses.replace(SPEC, tied_embedding=True)
 @lru_cache
 def programs(spec: ModelSpec) -> tuple[Any, Any]:
     """(seed -> parameters, (parameters, tokens) -> logits), compiled."""
-    graph, _ = nnx.split(nnx.eval_shape(lambda: Transformer(spec, nnx.Rngs(0))), nnx.Param)
+    graph, _ = nnx.split(nnx.eval_shape(lambda: Transformer(spec, jax.random.key(0))), nnx.Param)
 
     def draw(seed: jax.Array) -> nnx.State:
-        return nnx.state(Transformer(spec, nnx.Rngs(jax.random.key(seed))), nnx.Param)
+        return nnx.state(Transformer(spec, jax.random.key(seed)), nnx.Param)
 
     return jax.jit(draw), jax.jit(lambda params, asked: nnx.merge(graph, params)(asked))
 

@@ -1,12 +1,14 @@
 """Hyperparameters as data make the same steps as optax with constants, and as AdamW on paper."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from lab.optimizer import adamw, hyper, initial_state, update
+from lab.optimizer import hyper, initial_state, update
 from lab.spec import OptimizerSpec
 
 SPEC = OptimizerSpec(b1=0.85, b2=0.97, eps=1e-6, weight_decay=0.3, clip_norm=0.7)
@@ -92,8 +94,7 @@ def test_decay_shrinks_matrices_and_leaves_gains() -> None:
 def test_the_clip_bounds_the_norm_over_all_parameters() -> None:
     params, grads = draw(1), draw(2, 50.0)
     _, state = update(params, initial_state(params), grads, jnp.float32(0.1), hyper(SPEC))
-    moments = next(s for s in state if isinstance(s, optax.ScaleByAdamState)).mu
-    norm = float(optax.tree.norm(moments)) / (1 - SPEC.b1)
+    norm = float(optax.tree.norm(state["mu"])) / (1 - SPEC.b1)
     assert norm == pytest.approx(SPEC.clip_norm, rel=1e-5)
 
 
@@ -108,11 +109,92 @@ def test_a_rate_of_zero_moves_the_moments_only() -> None:
 
 def test_the_state_has_one_shape_for_all_hyperparameters() -> None:
     params = draw(1)
-    other = adamw(0.3, hyper(OptimizerSpec(weight_decay=0.0))).init(params)
-    assert jax.tree.structure(other) == jax.tree.structure(initial_state(params))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    assert jax.tree.structure(initial_state(params)) == jax.tree.structure(
+        {"count": 0, "mu": zeros, "nu": zeros}
+    )
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(initial_state(params)))
 
 
 def test_hyperparameters_are_float32_scalars() -> None:
     assert {(x.dtype, x.shape) for x in hyper(SPEC)} == {(np.dtype("float32"), ())}
     assert hyper(SPEC).b2 == np.float32(0.97)
+
+
+# Muon ----------------------------------------------------------------------------------------
+
+MUON = OptimizerSpec(0.8, 0.97, 1e-7, weight_decay=0.3, clip_norm=1.0, name="muon", momentum=0.9)
+
+
+def block(seed: int, scale: float = 1.0) -> Tree:
+    """Parameters (or gradients) of one block and of what is around it."""
+    draw = np.random.default_rng(seed)
+    shapes = {"qkv_D3D": (6, 18), "up_DF": (6, 10), "gain_D": (6,), "embedding_VD": (9, 6)}
+    return {
+        name: jnp.asarray(scale * draw.normal(size=shape), jnp.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def newton_schulz(x: np.ndarray) -> np.ndarray:
+    """Five steps of Jordan's quintic on the shorter side, of a matrix of Frobenius norm 1."""
+    x = x.T if x.shape[0] > x.shape[1] else x
+    x = x / np.linalg.norm(x)
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+    return x
+
+
+def test_muon_takes_hidden_matrices_each_by_itself_and_leaves_the_rest_to_adamw() -> None:
+    rates = [0.02, 0.05, 0.01]
+    step = jax.jit(functools.partial(update, name="muon"))
+    # as optax.contrib.muon has it, AdamW looks ahead as well
+    adamw = optax.chain(
+        optax.scale_by_adam(MUON.b1, MUON.b2, MUON.eps, nesterov=True),
+        optax.add_decayed_weights(MUON.weight_decay, {"gain_D": False, "embedding_VD": True}),
+    )
+    rest_of = ("gain_D", "embedding_VD")
+    params = block(0)
+    state = initial_state(params, "muon")
+    rest = {name: params[name] for name in rest_of}
+    rest_state = adamw.init(rest)
+    assert set(state["nu"]) == {"gain_D", "embedding_VD"}
+    assert state["mu"]["qkv_D3D"].shape == (6, 18)
+    momentum = dict.fromkeys(("qkv_D3D", "up_DF"), 0.0)
+    for k, rate in enumerate(rates):
+        grads = block(10 + k, 0.01)  # below the clip
+        before = params
+        params, state = step(params, state, grads, jnp.float32(rate), hyper(MUON))
+        pulled = {name: grads[name] for name in rest_of}
+        with jax.numpy_dtype_promotion("standard"):
+            moves, rest_state = adamw.update(pulled, rest_state, rest)
+        rest = {name: rest[name] - jnp.float32(rate) * moves[name] for name in rest_of}
+        for name in rest_of:
+            np.testing.assert_allclose(params[name], rest[name], rtol=2e-6, atol=1e-7)
+        for name in momentum:
+            g = np.asarray(grads[name], np.float64)
+            momentum[name] = 0.9 * momentum[name] + 0.1 * g
+            ahead = 0.9 * momentum[name] / (1 - 0.9 ** (k + 2)) + 0.1 * g / (1 - 0.9 ** (k + 1))
+            parts = np.split(ahead, 3, axis=1) if name == "qkv_D3D" else [ahead]
+            moved = [0.2 * np.sqrt(max(part.shape)) * newton_schulz(part) for part in parts]
+            old = np.asarray(before[name], np.float64)
+            wanted = old - rate * (np.concatenate(moved, axis=1) + 0.3 * old)
+            np.testing.assert_allclose(params[name], wanted, rtol=0, atol=2e-6)
+    assert step._cache_size() == 1
+
+
+def test_muon_treats_stacked_layers_as_it_treats_each() -> None:
+    layers, grads = [block(k) for k in (1, 2)], [block(k, 0.01) for k in (3, 4)]
+    hidden = ("qkv_D3D", "up_DF")
+    stacked, pulled = (
+        {name: jnp.stack([one[name] for one in both]) for name in hidden}
+        for both in (layers, grads)
+    )
+    told = (jnp.float32(0.02), hyper(MUON), "muon")
+    together, _ = update(stacked, initial_state(stacked, "muon"), pulled, *told)
+    for k, (one, grad) in enumerate(zip(layers, grads, strict=True)):
+        mine, pull = ({name: tree[name] for name in hidden} for tree in (one, grad))
+        alone, _ = update(mine, initial_state(mine, "muon"), pull, *told)
+        for name in hidden:
+            np.testing.assert_allclose(together[name][k], alone[name], rtol=0, atol=1e-6)

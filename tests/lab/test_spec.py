@@ -1,5 +1,6 @@
 """A run is written as JSON and read back; what cannot be a run is refused in one line."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -69,6 +70,9 @@ WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("optimizer", "clip_norm"), 0.0, "optimizer.clip_norm = 0.0"),
     (("optimizer", "b2"), 1.0, "optimizer.b2 = 1.0"),
     (("optimizer", "b2"), False, "RunSpec.optimizer.b2 = False"),
+    (("optimizer", "name"), "sgd", "RunSpec.optimizer.name = 'sgd': one of adamw, muon"),
+    (("optimizer", "momentum"), 0.9, "optimizer.momentum = 0.9: AdamW has none"),
+    (("precision",), "float16", "RunSpec.precision = 'float16': one of float32, bfloat16"),
     (("seed",), -1, "seed = -1"),
     (("seed",), 2**32, "seed = 4294967296"),
     (("batch",), 0, "batch = 0"),
@@ -176,3 +180,13 @@ def test_the_open_stage_takes_the_rest() -> None:
 def test_a_model_may_have_one_head_or_many() -> None:
     for heads in (1, 2, 4, 8):
         assert ModelSpec(16, 1, heads, 24, 8).heads == heads
+
+
+def test_what_came_later_is_written_only_where_it_says_something() -> None:
+    assert "precision" not in canonical(RUN)
+    assert canonical(RUN.optimizer).endswith('"eps":1e-08,"weight_decay":0.1}')
+    muon = dataclasses.replace(RUN.optimizer, name="muon")
+    assert '"name":"muon"' in canonical(muon)
+    bf16 = dataclasses.replace(RUN, precision="bfloat16", optimizer=muon)
+    assert from_json(RunSpec, canonical(bf16)) == bf16
+    assert bf16.shape != RUN.shape

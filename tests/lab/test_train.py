@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lab.mesh import Lanes
+from lab.layout import Layout
+from lab.mesh import lanes
 from lab.optimizer import hyper
-from lab.spec import OptimizerSpec
+from lab.spec import OptimizerSpec, Shape
 from lab.train import Chunk, State, StepLog, Trainer
 from tests.lab.building import BATCH, TINY
 
@@ -21,9 +22,7 @@ LANES = 4
 
 def on(devices: int, count: int = LANES, batched: bool = False) -> Trainer:
     """Lanes on so many devices."""
-    kind = (jax.sharding.AxisType.Auto,)
-    mesh = jax.make_mesh((devices,), ("run",), axis_types=kind, devices=jax.devices()[:devices])
-    return Trainer(TINY, BATCH, Lanes(count, mesh, batched), CHUNK)
+    return Trainer(Shape(TINY, BATCH), lanes(count, Layout(run=devices), batched), CHUNK)
 
 
 @pytest.fixture(scope="module")

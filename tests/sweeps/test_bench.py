@@ -7,7 +7,7 @@ import pytest
 from lab import mesh
 from lab.errors import Refused
 from lab.spec import ModelSpec
-from sweeps.bench import step, sweep
+from sweeps.bench import device, step, sweep
 from sweeps.cli import main
 
 SMALL = ModelSpec(width=8, layers=1, heads=2, mlp_width=16, context=16)
@@ -63,3 +63,19 @@ def test_stack_is_one_lane_a_core_on_a_cpu_and_by_memory_elsewhere(
 def test_a_stack_of_no_lane_is_refused() -> None:
     with pytest.raises(Refused, match=r"^stack = 0: must be at least 1 lane$"):
         mesh.lanes(0)
+
+
+def test_a_device_is_held_against_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "MODEL", SMALL)
+    monkeypatch.setattr(device, "STEPS", 8)
+    monkeypatch.setattr(device, "apart", lambda function, *args: function(*args))
+    monkeypatch.setattr(device, "_only_cpu", lambda kind: None)
+    monkeypatch.setattr(device, "_smoke", lambda kind: {("w16", 0.0, 1, "code"): 5.0})
+    monkeypatch.setattr(device, "bench_step", lambda repeats: {"rows": []})
+    value = device.bench_device(1)
+    ways = value["ways"]
+    assert value["platform"] == "cpu"
+    assert ways["float32"]["max_difference_from_cpu"] == 0
+    assert 0 < ways["bfloat16"]["max_difference_from_cpu"] < 0.05
+    assert all(one["bits_repeat"] and one["reported_bytes"] > 0 for one in ways.values())
+    json.dumps(value, allow_nan=False)
