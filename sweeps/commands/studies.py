@@ -175,7 +175,9 @@ def status(told: argparse.Namespace) -> Any:
         "done": len(todo.done),
         "running": running["running"] if running else 0,
         # what runs may have been committed since it was last said to run
-        "waiting": max(0, len(todo.work) - (running["running"] if running else 0)),
+        "waiting": max(
+            0, len({one.segment for one in todo.work}) - (running["running"] if running else 0)
+        ),
         "failed": len(index.broken),
         "diverged": len(todo.diverged),
         "segments": len(made.segments),
