@@ -34,6 +34,7 @@ MARKER = "DONE.json"
 STATE = "state/"
 STOP = re.compile(r"stops/([0-9]{1,12})\.([0-9a-f]{32})\.npz")  # step, state
 DROPPED = "STATE-DROPPED"
+MERGED = re.compile(r"\.merge([0-9]{1,9})$")  # of a segment's name: which merge brought it here
 # What reading files raises that somebody else has changed.
 UNREADABLE = (Failed, OSError, ValueError, LookupError, TypeError, AttributeError)
 
@@ -87,6 +88,14 @@ class Held:
     step: int
     place: Path
     bytes: int
+
+
+@dataclass(frozen=True, order=True)
+class Marker:
+    """A segment that is done. `order` is 0, or counts the merges that brought it here."""
+
+    order: int
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -175,12 +184,12 @@ class Store:
                 checkpoint.save_file(attempt / "stops" / f"{step}.{at[step]}.npz", stops[step])
             manifest = canonical(checkpoint.make_manifest(attempt))
             _write(attempt / "manifest.json", manifest)
-            return self._mark(attempt, manifest, state is not None)
+            return self.mark(attempt, manifest, state is not None)
         except (OSError, ValueError, RuntimeError) as error:
             shutil.rmtree(attempt, ignore_errors=True)
-            raise Failed(_why_not_written(segment, error)) from error
+            raise Failed(why_not_written(segment, error)) from error
 
-    def _mark(self, attempt: Path, manifest: str, state: bool) -> Path:
+    def mark(self, attempt: Path, manifest: str, state: bool) -> Path:
         """Put an attempt on disk and name it the winner; returns who is. Raises OSError.
 
         The first attempt wins, unless its arrays were dropped since and this one has them.
@@ -214,7 +223,7 @@ class Store:
         index = Index()
         if not self.folder.is_dir():
             return index
-        for marker in sorted(self.folder.glob(f"*/{MARKER}")):
+        for marker in (one.path for one in self.committed()):
             try:
                 one = read_attempt(marker, verify_states)
             except UNREADABLE as error:
@@ -228,6 +237,13 @@ class Store:
                     file.unlink(missing_ok=True)
                 index.spoilt.append(f"segment {marker.parent.name[:12]}: {wrong}")
         return index
+
+    def committed(self) -> list[Marker]:
+        """Markers in the order in which they are read: of two values of one thing, the first."""
+        return sorted(
+            Marker(int(brought[1]) if (brought := MERGED.search(path.parent.name)) else 0, path)
+            for path in self.folder.glob(f"*/{MARKER}")
+        )
 
     def _set_aside(self, marker: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # set aside already
@@ -369,7 +385,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _why_not_written(segment: Path, error: Exception) -> str:
+def why_not_written(segment: Path, error: Exception) -> str:
+    """One line about a commit that failed."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "No space left" in str(error) or getattr(error, "errno", None) == 28:
         return f"disk full while writing to {segment.parent}: free space and run again"
