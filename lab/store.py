@@ -90,7 +90,7 @@ class Held:
     bytes: int
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Marker:
     """A segment that is done. `order` is 0, or counts the merges that brought it here."""
 
@@ -240,10 +240,11 @@ class Store:
 
     def committed(self) -> list[Marker]:
         """Markers in the order in which they are read: of two values of one thing, the first."""
-        return sorted(
+        found = [
             Marker(int(brought[1]) if (brought := MERGED.search(path.parent.name)) else 0, path)
             for path in self.folder.glob(f"*/{MARKER}")
-        )
+        ]
+        return sorted(found, key=lambda one: (one.order, str(one.path)))
 
     def _set_aside(self, marker: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # set aside already
@@ -334,12 +335,11 @@ def read_attempt(marker: Path, verify_states: bool) -> Attempt:
         held.append(Held(record.end, record.end_step, folder, size))
     spoilt: dict[Path, str] = {}
     for name, file in stops.items():
-        if not (folder / name).exists():
-            continue  # collected
-        if (wrong := checkpoint.damage(folder, {name: file}, checksums=verify_states)) is not None:
-            spoilt[folder / name] = wrong
-        elif matched := STOP.fullmatch(name):
+        wrong = checkpoint.damage(folder, {name: file}, checksums=verify_states)
+        if wrong is None and (matched := STOP.fullmatch(name)):
             held.append(Held(matched[2], int(matched[1]), folder / name, file["bytes"]))
+        elif wrong is not None and (folder / name).exists():  # else it was collected
+            spoilt[folder / name] = wrong
     return Attempt(record, folder, rows, held, spoilt, manifest)
 
 
