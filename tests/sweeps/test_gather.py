@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from lab.errors import Refused
+from lab.errors import Failed, Refused
 from lab.spec import canonical
 from lab.store import MARKER, Store
 from sweeps.folder import Folder
 from sweeps.gather import Merged, merge
 from sweeps.run import run_sweep
 from sweeps.sweep import Sweep
-from tests.sweeps.small import BRANCH, STEP, csv, files_below, small_sweep, trained
+from tests.sweeps.small import BRANCH, STEP, Stopped, csv, files_below, small_sweep, trained
 
 BOTH = "synthetic-words+synthetic-markov"
 OURS, THEIRS = small_sweep(ratios=(0.0,)), small_sweep(seeds=(0, 1), ratios=(0.5,))
@@ -249,6 +249,46 @@ def test_an_evaluation_that_is_none_is_left_there(place: Path, loss: Any) -> Non
     rewritten(Store(place / "theirs"), lambda row: row | {"loss_nats": loss})
     done = merged(place)
     assert (done.brought, len(done.damaged)) == (0, 4)
+
+
+# Stopped on the way --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", range(3))
+def test_a_merge_killed_between_files_is_read_by_nobody_and_goes_on(
+    place: Path, copied: int
+) -> None:
+    mark, left = Store.mark, copied
+
+    def killed(self: Store, *told: Any) -> Path:
+        nonlocal left
+        if left == 0:
+            raise Stopped
+        left -= 1
+        return mark(self, *told)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "mark", killed)
+        with pytest.raises(Stopped):
+            merge(Folder(place / "ours"), Folder(place / "theirs"))
+    store = Store(place / "ours")
+    assert len(store.losing_attempts()) == 1
+    assert store.load(verify_states=True).broken == []
+    assert merged(place).brought == 3 - copied
+    assert trained(place / "ours", THEIRS).trained_tokens == 0
+    assert store.losing_attempts() == []
+
+
+def test_a_full_disk_stops_a_merge_in_one_line(place: Path) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(Failed, match=r"^disk full while writing to .*: free space"):
+            merge(Folder(place / "ours"), Folder(place / "theirs"))
+    assert Store(place / "ours").losing_attempts() == []
+    assert merged(place).brought == 3
 
 
 # Refusals ------------------------------------------------------------------------------------
