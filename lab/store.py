@@ -1,20 +1,25 @@
 """Committed segments on disk: append-only, content-addressed, never half-read.
 
     segments/<end state>.<key>/attempt-<random>/   record.json steps.jsonl evaluations.jsonl state/
-                                                   manifest.json
+                                                   stops/<step>.<state>.npz manifest.json
                               /DONE.json           names the attempt that won, and its manifest
 
 An attempt writes into a folder of its own. One marker, made by a link that fails if it exists,
 names the winner; without it nothing in the folder is ever read. Every file has a checksum. What is
 found broken loses its marker (kept aside as BROKEN-*.json) and is trained again from its parent.
+
+`state/` is the end of the stretch, `stops/` the states that were evaluated on the way: another
+corpus is evaluated on them, another horizon starts from them. They only save work. Nothing is
+undone without them, and one that is damaged is removed alone.
 """
 
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +32,9 @@ from lab.spec import canonical
 SCHEMA = 1
 MARKER = "DONE.json"
 STATE = "state/"
+STOP = re.compile(r"stops/([0-9]{1,12})\.([0-9a-f]{32})\.npz")  # step, state
 DROPPED = "STATE-DROPPED"
+MERGED = re.compile(r"\.merge([0-9]{1,9})$")  # of a segment's name: which merge brought it here
 # What reading files raises that somebody else has changed.
 UNREADABLE = (Failed, OSError, ValueError, LookupError, TypeError, AttributeError)
 
@@ -73,28 +80,70 @@ class Record:
     schema: int = SCHEMA
 
 
+@dataclass(frozen=True)
+class Held:
+    """Arrays of a state on disk. `place` is the attempt whose end it is, or a file of `stops/`."""
+
+    state: str
+    step: int
+    place: Path
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A segment that is done. `order` is 0, or counts the merges that brought it here."""
+
+    order: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one marker stands for. `spoilt` maps damaged files of `stops/` to what is wrong."""
+
+    record: Record
+    folder: Path
+    rows: list[EvaluationRow]
+    held: list[Held]
+    spoilt: dict[Path, str]
+    manifest: checkpoint.Manifest
+
+
 @dataclass
 class Index:
     """Everything committed, by identity."""
 
-    states: dict[str, Path] = field(default_factory=dict)  # state -> attempt folder
+    states: dict[str, Path] = field(default_factory=dict)  # state -> where its arrays are
     state_steps: set[int] = field(default_factory=set)
+    held: list[Held] = field(default_factory=list)  # all arrays, those of one state twice too
+    dropped: set[str] = field(default_factory=set)  # ends that were committed and removed since
     evaluations: dict[tuple[str, str], EvaluationRow] = field(default_factory=dict)
     diverged: dict[str, int] = field(default_factory=dict)  # bad state -> step of the loss
     step_logs: list[tuple[Record, Path]] = field(default_factory=list)
     provenance: list[dict[str, str | int]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)  # said aloud by whoever loads
+    spoilt: list[str] = field(default_factory=list)  # stops that are damaged: removed, said aloud
 
-    def add(self, record: Record, folder: Path, rows: Iterable[EvaluationRow]) -> None:
+    def add(
+        self,
+        record: Record,
+        folder: Path,
+        rows: Iterable[EvaluationRow],
+        held: Iterable[Held] = (),
+    ) -> None:
         """Take in one committed attempt."""
         for row in rows:
             self.evaluations.setdefault((row.state, row.set), row)
         if record.diverged_step is not None:
             self.diverged[record.end] = record.diverged_step
             self.state_steps.add(record.end_step)
-        elif record.state and not (folder / DROPPED).exists():
-            self.states.setdefault(record.end, folder)
-            self.state_steps.add(record.end_step)
+        elif record.state and (folder / DROPPED).exists():
+            self.dropped.add(record.end)
+        for one in held:
+            self.held.append(one)
+            self.states.setdefault(one.state, one.place)
+            self.state_steps.add(one.step)
         if record.end_step > record.start_step:
             self.step_logs.append((record, folder))
         if record.provenance not in self.provenance:
@@ -113,14 +162,14 @@ class Store:
         steps: list[StepRow],
         evaluations: list[EvaluationRow],
         state: Any | None,
+        stops: Mapping[int, Any] | None = None,
     ) -> Path:
         """Write one attempt and mark it done; returns the winner's folder. Raises Failed.
 
-        The caller hears of success only after every byte is on disk.
+        `stops` are states on the way, by step; those with a row in `evaluations` are kept. The
+        caller hears of success only after every byte is on disk.
         """
-        asked = sorted((row.state, row.set) for row in evaluations)
-        key = sha256(canonical([record.start, record.end, asked]).encode()).hexdigest()[:8]
-        segment = self.folder / f"{record.end}.{key}"
+        segment = self.folder / segment_name(record, evaluations)
         attempt = segment / f"attempt-{secrets.token_hex(6)}"
         try:
             attempt.mkdir(parents=True)
@@ -129,26 +178,41 @@ class Store:
             _write(attempt / "evaluations.jsonl", _lines(evaluations))
             if state is not None:
                 checkpoint.save(attempt / "state", state)
+            at = {row.step: row.state for row in evaluations}
+            for step in sorted(at.keys() & (stops or {}).keys()):
+                assert stops is not None
+                checkpoint.save_file(attempt / "stops" / f"{step}.{at[step]}.npz", stops[step])
             manifest = canonical(checkpoint.make_manifest(attempt))
             _write(attempt / "manifest.json", manifest)
-            for path in attempt.rglob("*"):
-                _sync(path)
-            for path in (attempt, segment, self.folder, self.folder.parent):
-                _sync(path)
-            marker = {"attempt": attempt.name, "manifest": sha256(manifest.encode()).hexdigest()}
-            draft = attempt / "marker"
-            _write(draft, canonical(marker))
-            _sync(draft)
-            try:
-                os.link(draft, segment / MARKER)
-            except FileExistsError:  # another process finished the same segment first
-                shutil.rmtree(attempt)
-                return segment / json.loads((segment / MARKER).read_text())["attempt"]
-            _sync(segment)
-            return attempt
+            return self.mark(attempt, manifest, state is not None)
         except (OSError, ValueError, RuntimeError) as error:
             shutil.rmtree(attempt, ignore_errors=True)
-            raise Failed(_why_not_written(segment, error)) from error
+            raise Failed(why_not_written(segment, error)) from error
+
+    def mark(self, attempt: Path, manifest: str, state: bool) -> Path:
+        """Put an attempt on disk and name it the winner; returns who is. Raises OSError.
+
+        The first attempt wins, unless its arrays were dropped since and this one has them.
+        """
+        segment = attempt.parent
+        for path in attempt.rglob("*"):
+            _sync(path)
+        for path in (attempt, segment, self.folder, self.folder.parent):
+            _sync(path)
+        draft = attempt / "marker"
+        named = {"attempt": attempt.name, "manifest": sha256(manifest.encode()).hexdigest()}
+        _write(draft, canonical(named))
+        _sync(draft)
+        try:
+            os.link(draft, segment / MARKER)
+        except FileExistsError:
+            winner = _winner(segment / MARKER)
+            if winner is not None and not (state and (winner / DROPPED).exists()):
+                shutil.rmtree(attempt)
+                return winner
+            os.replace(draft, segment / MARKER)
+        _sync(segment)
+        return attempt
 
     def load(self, verify_states: bool = False, set_aside: bool = True) -> Index:
         """Read every committed segment; what is damaged is named in `broken` and not used.
@@ -159,55 +223,82 @@ class Store:
         index = Index()
         if not self.folder.is_dir():
             return index
-        for marker in sorted(self.folder.glob(f"*/{MARKER}")):
+        for marker in (one.path for one in self.committed()):
             try:
-                record, folder, rows = _read_attempt(marker, verify_states)
+                one = read_attempt(marker, verify_states)
             except UNREADABLE as error:
                 if set_aside:
                     self._set_aside(marker)
                 index.broken.append(f"segment {marker.parent.name[:12]}: {error}")
                 continue
-            index.add(record, folder, rows)
+            index.add(one.record, one.folder, one.rows, one.held)
+            for file, wrong in one.spoilt.items():
+                if set_aside:
+                    file.unlink(missing_ok=True)
+                index.spoilt.append(f"segment {marker.parent.name[:12]}: {wrong}")
         return index
+
+    def committed(self) -> list[Marker]:
+        """Markers in the order in which they are read: of two values of one thing, the first."""
+        found = [
+            Marker(int(brought[1]) if (brought := MERGED.search(path.parent.name)) else 0, path)
+            for path in self.folder.glob(f"*/{MARKER}")
+        ]
+        return sorted(found, key=lambda one: (one.order, str(one.path)))
 
     def _set_aside(self, marker: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # set aside already
             os.replace(marker, marker.with_name(f"BROKEN-{secrets.token_hex(4)}.json"))
 
-    def restore(self, folder: Path, abstract: Any) -> Any:
-        """The state that an attempt committed, checked. On damage it loses its marker: Damaged."""
+    def restore(self, place: Path, abstract: Any) -> Any:
+        """The state that is held at a place, checked. On damage it is held no more: Damaged."""
+        at_stop = place.suffix == ".npz"
+        segment = (place.parent.parent if at_stop else place).parent
         try:
-            named = json.loads((folder.parent / MARKER).read_text())
-            wrong = checkpoint.damage(folder, _part(_read_manifest(folder, named), STATE))
-            if wrong is None:
-                return checkpoint.restore(folder / "state", abstract)
+            folder, manifest = _named(segment / MARKER)
+            if at_stop:
+                # by name: another attempt may have won since, with the same states
+                name = f"stops/{place.name}"
+                wrong = checkpoint.damage(folder, {name: manifest[name]})
+                if wrong is None:
+                    return checkpoint.restore_file(folder / name, abstract)
+            else:
+                wrong = checkpoint.damage(folder, _part(manifest, STATE))
+                if wrong is None:
+                    return checkpoint.restore(folder / "state", abstract)
         except UNREADABLE as error:
             wrong = str(error)
-        self._set_aside(folder.parent / MARKER)
-        raise Damaged(f"state {folder.parent.name[:12]} is damaged: {wrong}")
+        if at_stop:
+            place.unlink(missing_ok=True)
+        else:
+            self._set_aside(segment / MARKER)
+        raise Damaged(f"state {segment.name[:12]} is damaged: {wrong}")
 
-    def drop_state(self, folder: Path) -> None:
-        """Remove the arrays of an attempt whose state nobody will continue; its logs stay."""
+    def drop_state(self, place: Path) -> None:
+        """Remove arrays that nobody will continue; the logs of their attempt stay."""
+        if place.suffix == ".npz":
+            place.unlink(missing_ok=True)
+            return
         # The note comes first: a state half removed is never taken for a whole one.
-        _write(folder / DROPPED, "")
-        shutil.rmtree(folder / "state", ignore_errors=True)
+        _write(place / DROPPED, "")
+        shutil.rmtree(place / "state", ignore_errors=True)
+
+    def losing_attempts(self) -> list[Path]:
+        """Attempts that no marker names (of killed processes), but for those it cannot tell."""
+        losing: list[Path] = []
+        for segment in sorted(self.folder.glob("*/")) if self.folder.is_dir() else ():
+            winner = _winner(segment / MARKER)
+            if winner is None and (segment / MARKER).exists():
+                continue  # `load` says what is wrong with it
+            losing += [one for one in sorted(segment.glob("attempt-*")) if one != winner]
+        return losing
 
     def sweep_attempts(self) -> int:
-        """Remove attempts that no marker names (of killed processes). Returns how many."""
-        removed = 0
-        for segment in self.folder.glob("*/") if self.folder.is_dir() else ():
-            winner = None
-            try:
-                winner = json.loads((segment / MARKER).read_text())["attempt"]
-            except FileNotFoundError:
-                pass
-            except UNREADABLE:
-                continue  # `load` says what is wrong with it
-            for attempt in segment.glob("attempt-*"):
-                if attempt.name != winner:
-                    shutil.rmtree(attempt, ignore_errors=True)
-                    removed += 1
-        return removed
+        """Remove the attempts that no marker names. Returns how many."""
+        losing = self.losing_attempts()
+        for attempt in losing:
+            shutil.rmtree(attempt, ignore_errors=True)
+        return len(losing)
 
     def read_steps(self, folder: Path) -> Iterator[StepRow]:
         """Per-step log of one committed attempt."""
@@ -215,30 +306,62 @@ class Store:
             yield StepRow(**json.loads(line))
 
 
-def _read_attempt(marker: Path, verify_states: bool) -> tuple[Record, Path, list[EvaluationRow]]:
-    named = json.loads(marker.read_text())
-    name = str(named["attempt"])
-    if "/" in name or "\\" in name or not name.startswith("attempt-"):
-        raise Failed("marker names no attempt")
-    folder = marker.parent / name
-    manifest = _read_manifest(folder, named)
-    wrong = checkpoint.damage(folder, _part(manifest))
-    if wrong is None and not (folder / DROPPED).exists():
+def segment_name(record: Record, rows: Iterable[EvaluationRow]) -> str:
+    """Name of a segment's folder: where it ends, and a key of its start and of what it asked."""
+    asked = sorted((row.state, row.set) for row in rows)
+    key = sha256(canonical([record.start, record.end, asked]).encode()).hexdigest()[:8]
+    return f"{record.end}.{key}"
+
+
+def read_attempt(marker: Path, verify_states: bool) -> Attempt:
+    """The attempt that a marker names, checked. Raises one of UNREADABLE."""
+    folder, manifest = _named(marker)
+    dropped = (folder / DROPPED).exists()
+    stops = {k: v for k, v in manifest.items() if STOP.fullmatch(k)}
+    small = {k: v for k, v in _part(manifest).items() if k not in stops}
+    wrong = checkpoint.damage(folder, small)
+    if wrong is None and not dropped:
         wrong = checkpoint.damage(folder, _part(manifest, STATE), checksums=verify_states)
     if wrong is not None:
         raise Failed(wrong)
     record = Record(**json.loads((folder / "record.json").read_text()))
+    if record.schema != SCHEMA:
+        raise Failed(f"record has schema {record.schema}, this lab {SCHEMA}")
     lines = (folder / "evaluations.jsonl").read_text().splitlines()
-    return record, folder, [EvaluationRow(**json.loads(line)) for line in lines]
+    rows = [EvaluationRow(**json.loads(line)) for line in lines]
+    held: list[Held] = []
+    if record.state and not dropped:
+        size = sum(file["bytes"] for file in _part(manifest, STATE).values())
+        held.append(Held(record.end, record.end_step, folder, size))
+    spoilt: dict[Path, str] = {}
+    for name, file in stops.items():
+        wrong = checkpoint.damage(folder, {name: file}, checksums=verify_states)
+        if wrong is None and (matched := STOP.fullmatch(name)):
+            held.append(Held(matched[2], int(matched[1]), folder / name, file["bytes"]))
+        elif wrong is not None and (folder / name).exists():  # else it was collected
+            spoilt[folder / name] = wrong
+    return Attempt(record, folder, rows, held, spoilt, manifest)
 
 
-def _read_manifest(folder: Path, named: dict[str, str]) -> checkpoint.Manifest:
-    """The manifest of an attempt, held against the checksum that its marker names."""
-    text = (folder / "manifest.json").read_text()
+def _named(marker: Path) -> tuple[Path, checkpoint.Manifest]:
+    """The attempt that a marker names, and its manifest held against the marker's checksum."""
+    named = json.loads(marker.read_text())
+    name = str(named["attempt"])
+    if "/" in name or "\\" in name or not name.startswith("attempt-"):
+        raise Failed("marker names no attempt")
+    text = (marker.parent / name / "manifest.json").read_text()
     if sha256(text.encode()).hexdigest() != named["manifest"]:
         raise Failed("manifest.json is not what was written (checksum)")
     manifest: checkpoint.Manifest = json.loads(text)
-    return manifest
+    return marker.parent / name, manifest
+
+
+def _winner(marker: Path) -> Path | None:
+    """The attempt that a marker names, whole or not; None if there is no marker to be read."""
+    try:
+        return marker.parent / str(json.loads(marker.read_text())["attempt"])
+    except UNREADABLE:
+        return None
 
 
 def _part(manifest: checkpoint.Manifest, prefix: str = "") -> checkpoint.Manifest:
@@ -262,7 +385,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _why_not_written(segment: Path, error: Exception) -> str:
+def why_not_written(segment: Path, error: Exception) -> str:
+    """One line about a commit that failed."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "No space left" in str(error) or getattr(error, "errno", None) == 28:
         return f"disk full while writing to {segment.parent}: free space and run again"

@@ -128,6 +128,19 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("--to", required=True, metavar="FILE", help=".svg, .pdf or .png")
     plot.add_argument("--figure", help="which figure or fit (default: the first)")
     plot.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
+    folders = "sweeps.commands.folders"
+    merge = _verb(
+        verbs, "merge", folders, "merge", "bring what is finished in OTHER into DIR",
+        "lab merge runs/cmr-tiny elsewhere/cmr-tiny",
+    )  # fmt: skip
+    merge.add_argument("folder", metavar="DIR")
+    merge.add_argument("other", metavar="OTHER", help="only read")
+    gc = _verb(
+        verbs, "gc", folders, "gc", "list what a sweep that grows no more can do without",
+        "lab gc runs/cmr-tiny --delete",
+    )  # fmt: skip
+    gc.add_argument("folder", metavar="DIR")
+    gc.add_argument("--delete", action="store_true", help="remove it (default: only list it)")
     _verb(verbs, "studies", studies, "list_studies", "the studies there are", "lab studies")
 
     laws = "sweeps.commands.laws"

@@ -27,6 +27,7 @@ from sweeps.grid import Grid, plain
 from sweeps.sweep import Sweep, sweep_from_json
 
 SWEEP_FILE = "sweep.json"
+LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,21 @@ class Folder:
 
     def refuse_another(self, sweep: Sweep, digests: dict[str, str]) -> None:
         """Raise Refused if the folder holds something that `sweep` does not grow out of."""
+        difference = self.difference(sweep, digests)
+        if difference is not None:
+            raise Refused(f"{self.path} holds another sweep: {difference}; choose another --out")
+
+    def difference(self, sweep: Sweep, digests: dict[str, str]) -> str | None:
+        """Why a sweep does not grow out of what the folder holds, or None. Raises Refused."""
         held = self.held()
         if held is None:
-            return
+            return None
         difference = _difference(held.sweep, sweep)
         if difference is None:
             for name, digest in held.digests.items():
                 if digests.get(name, digest) != digest:
-                    difference = f"corpus {name!r} was another text ({digest[:8]})"
-        if difference is not None:
-            raise Refused(f"{self.path} holds another sweep: {difference}; choose another --out")
+                    return f"corpus {name!r} was another text ({digest[:8]})"
+        return difference
 
     def write(
         self,
@@ -119,6 +125,21 @@ class Folder:
         }
         write_whole(self.path / SWEEP_FILE, canonical(tree).encode())
 
+    def refuse_busy(self) -> None:
+        """Raise Refused if another process trains into the folder now; changes nothing."""
+        from filelock import FileLock, Timeout
+
+        file = self.path / LOCK_FILE
+        if not file.exists():
+            return
+        try:
+            with FileLock(file, timeout=0):
+                pass
+        except Timeout:
+            raise Refused(_busy(self.path)) from None
+        except OSError as error:
+            raise Refused(f"cannot open {file}: {error.strerror}") from None
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for training. Raises Refused if another process does, Failed."""
@@ -126,16 +147,20 @@ class Folder:
 
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
+            lock = FileLock(self.path / LOCK_FILE, timeout=0)
             lock.acquire()
         except Timeout:
-            raise Refused(f"another process is training into {self.path}: wait for it") from None
+            raise Refused(_busy(self.path)) from None
         except OSError as error:
             raise Refused(f"cannot write to {self.path}: {error.strerror}") from None
         try:
             yield
         finally:
             lock.release()
+
+
+def _busy(path: Path) -> str:
+    return f"another process is training into {path}: wait for it"
 
 
 def _difference(held: Sweep, asked: Sweep) -> str | None:

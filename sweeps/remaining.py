@@ -1,5 +1,6 @@
 """What of a plan is not in the store yet, and from which stored state each piece starts."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lab.store import Index
@@ -33,33 +34,46 @@ class Remaining:
 
 
 def remaining(plan: Plan, index: Index) -> Remaining:
-    """Compare a plan with what is committed."""
+    """Compare a plan with what is committed.
+
+    A segment is done when its evaluations are there and its end was committed. Where the end's
+    arrays were collected since, they are made again only for a branch that starts from them.
+    """
     out = Remaining()
-    pending: dict[int, int] = {}  # segment -> its piece of work
+    missing: dict[int, list[int]] = {}
     for k, segment in enumerate(plan.segments):
         if segment.parent in out.diverged:
             out.diverged[k] = out.diverged[segment.parent]
             continue
         bad = diverged_step(segment, index)
-        sets = [one.set_id for one in plan.sets_for(segment.path.run)]
-        limit = segment.stop if bad is None else bad
-        missing = [
-            step
-            for step, state in segment.stop_ids.items()
-            if step <= limit and any((state, one) not in index.evaluations for one in sets)
-        ]
         if bad is not None:
-            # Rows before the first bad step were committed with it: nothing else can be had.
             out.diverged[k] = bad
-            continue
-        if not missing and segment.end_id in index.states:
+        missing[k] = _missing(plan, segment, segment.stop if bad is None else bad, index)
+
+    pieces: dict[int, list[Work]] = {}
+    starts: set[int] = set()  # segments that others start from, with no arrays there
+    for k in reversed(missing):
+        segment = plan.segments[k]
+        needed = set(missing[k])
+        collected = segment.end_id in index.dropped and k not in starts
+        if not (k in out.diverged or segment.end_id in index.states or collected):
+            needed.add(segment.stop)
+        pieces[k] = _pieces(k, segment, needed, missing[k], index)
+        begins = any(one.start == segment.start for one in pieces[k])
+        if segment.parent is not None and begins and segment.start_id not in index.states:
+            starts.add(segment.parent)
+
+    ends: dict[int, int] = {}  # segment -> the piece that makes its end
+    for k in missing:
+        segment = plan.segments[k]
+        if not pieces[k] and k not in out.diverged:
             out.done.append(k)
-            continue
-        work = _piece(k, segment, missing, index)
-        if work.start == segment.start and segment.parent in pending:
-            work.after = pending[segment.parent]
-        pending[k] = len(out.work)
-        out.work.append(work)
+        for work in pieces[k]:
+            if work.start == segment.start and segment.parent in starts:
+                work.after = ends[segment.parent]
+            if work.start < work.stop == segment.stop:
+                ends[k] = len(out.work)
+            out.work.append(work)
     return out
 
 
@@ -75,13 +89,32 @@ def diverged_step(segment: Segment, index: Index) -> int | None:
     return None
 
 
-def _piece(k: int, segment: Segment, missing: list[int], index: Index) -> Work:
-    last = max(missing) if segment.end_id in index.states else segment.stop
-    first = min(missing, default=last)
-    # The latest stored state from which everything that is missing can still be reached.
-    stored = [
+def _missing(plan: Plan, segment: Segment, limit: int, index: Index) -> list[int]:
+    """Stops up to `limit` with an evaluation that is not there."""
+    sets = [one.set_id for one in plan.sets_for(segment.path.run)]
+    return [
+        step
+        for step, state in segment.stop_ids.items()
+        if step <= limit and any((state, one) not in index.evaluations for one in sets)
+    ]
+
+
+def _pieces(
+    k: int, segment: Segment, needed: Iterable[int], missing: list[int], index: Index
+) -> list[Work]:
+    """The least work that passes all `needed` steps, each from the latest state before it."""
+    stored = {
         step
         for step in index.state_steps
-        if segment.start < step <= first and segment.path.state_id(step) in index.states
-    ]
-    return Work(k, max(stored, default=segment.start), last, missing)
+        if segment.start < step <= segment.stop and segment.path.state_id(step) in index.states
+    }
+    pieces: list[Work] = []
+    for step in sorted(needed):
+        start = max((one for one in stored if one <= step), default=segment.start)
+        evaluate = [step] if step in missing else []
+        if pieces and pieces[-1].stop >= start:  # the last piece passes there
+            pieces[-1].stop = step
+            pieces[-1].evaluate += evaluate
+        else:
+            pieces.append(Work(k, start, step, evaluate))
+    return pieces

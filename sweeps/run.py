@@ -95,6 +95,8 @@ def run_sweep(
             index = folder.store.load(verify_states=True)
             for line in index.broken:
                 say(f"damaged, set aside and trained again from its parent: {line}")
+            for line in index.spoilt:
+                say(f"damaged state on the way, removed, made again if it is needed: {line}")
             todo = remaining(plan, index)
             hosts.agree([dataclasses.asdict(work) for work in todo.work])
             if not todo.work:

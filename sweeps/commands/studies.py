@@ -12,6 +12,7 @@ from lab.errors import Refused
 from lab.layout import Layout, parse_mesh
 from lab.spec import read
 from sweeps.folder import Folder, Held
+from sweeps.kept import disk_size, to_keep
 from sweeps.plan import MAX_EPOCHS, Plan, make_plan
 from sweeps.progress import alive, count, duration
 from sweeps.remaining import remaining
@@ -79,6 +80,7 @@ def plan(told: argparse.Namespace) -> Any:
         runs = layout.runs_at_once(stack, told.devices or count_devices(stack, layout))
     value = made.summary(stack, layout, runs)
     value["epochs"] = made.most_epochs()
+    value["states_kept"], value["disk_bytes"] = to_keep(made)
     value["device_hours"] = {
         name: value["flops_shared"] / (peak * UTILISATION) / 3600
         for name, peak in ACCELERATORS.items()
@@ -117,6 +119,10 @@ def _print_plan(study: Study, value: dict[str, Any]) -> None:
     stack, devices = value["groups"][0]["stack"], value["devices"]
     where = f"each of {devices} devices will hold" if devices > 1 else "one device will hold"
     print(f"memory: what {where} of a stack of {stack} lanes, an estimate with all activations")
+    print(
+        f"disk    {disk_size(value['disk_bytes'])} for {value['states_kept']} states: every one "
+        "that is evaluated is kept (lab gc)"
+    )
     hours = ", ".join(f"{name} {hours:,.3g}" for name, hours in value["device_hours"].items())
     print(f"device-hours at {UTILISATION:.0%} of peak: {hours}")
     reads = ", ".join(f"{name} {epochs:.2f}" for name, epochs in value["epochs"].items())
@@ -190,7 +196,8 @@ def _print_findings(findings: Any) -> None:
 # A folder that is there ---------------------------------------------------------------------
 
 
-def _open(folder: str) -> tuple[Folder, Held, Plan]:
+def open_folder(folder: str) -> tuple[Folder, Held, Plan]:
+    """A folder, what it holds and its plan. Raises Refused."""
     opened = Folder(Path(folder))
     held = opened.held()
     if held is None:
@@ -203,25 +210,31 @@ def _open(folder: str) -> tuple[Folder, Held, Plan]:
 
 def status(told: argparse.Namespace) -> Any:
     """Counts of segments; reads only."""
-    folder, _, made = _open(told.folder)
+    folder, _, made = open_folder(told.folder)
     index = folder.store.load(set_aside=False)
     todo = remaining(made, index)
     running = alive(folder.path)
+    disk_bytes = sum(one.bytes for one in index.held)
     value = {
         "done": len(todo.done),
         "running": running["running"] if running else 0,
         # what runs may have been committed since it was last said to run
-        "waiting": max(0, len(todo.work) - (running["running"] if running else 0)),
+        "waiting": max(
+            0, len({one.segment for one in todo.work}) - (running["running"] if running else 0)
+        ),
         "failed": len(index.broken),
         "diverged": len(todo.diverged),
         "segments": len(made.segments),
         "progress": running["line"] if running else "",
+        "states_kept": len(index.held),
+        "disk_bytes": disk_bytes,
     }
     if not told.json:
         print(
             f"{value['done']} of {value['segments']} segments done, {value['running']} running, "
             f"{value['waiting']} waiting, {value['diverged']} diverged, {value['failed']} damaged"
         )
+        print(f"{value['states_kept']} states kept, {disk_size(disk_bytes)}")
         if running:
             print(running["line"])
     return value
@@ -232,7 +245,7 @@ def results(told: argparse.Namespace) -> Any:
     from fits.table import write_table
     from sweeps.results import step_table, table
 
-    folder, _, made = _open(told.folder)
+    folder, _, made = open_folder(told.folder)
     index = folder.store.load(set_aside=False)
     frame = step_table(made, index, folder.store) if told.steps else table(made, index)
     if told.to:
@@ -250,7 +263,7 @@ def _answer(source: str, study_file: str | None) -> Any:
     from sweeps.results import table
     from sweeps.write_up import Answer
 
-    folder, held, made = _open(source)
+    folder, held, made = open_folder(source)
     if study_file is None and held.sweep.study not in built_in():
         raise Refused(f"{source} was made by your own study: name its file with --study")
     study = find_study(study_file or held.sweep.study)

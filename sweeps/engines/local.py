@@ -33,6 +33,7 @@ CHUNK_STEPS = 64  # at most this many steps a dispatch
 CHUNK_BYTES = 2**26  # and at most this much text
 DISPATCH_SECONDS = 2.0  # aimed at, so that the display moves
 COMMIT_SECONDS = 300.0  # a long piece commits what it has this often
+KEEP_BYTES = 2**28  # and when the states that a lane keeps take this much memory
 
 
 class Watcher(Protocol):
@@ -61,6 +62,7 @@ class Lane:
     step_rows: list[StepRow] = field(default_factory=list)
     evaluation_rows: list[EvaluationRow] = field(default_factory=list)
     diverged_step: int | None = None
+    kept: dict[int, Any] = field(default_factory=dict)  # states at stops since the last commit
     intermediate: FilePath | None = None
 
     def next_stop(self) -> int:
@@ -91,6 +93,7 @@ class LocalEngine:
     layout: Layout = A_RUN_A_DEVICE
     commit_seconds: float = COMMIT_SECONDS
     chunk_steps: int = CHUNK_STEPS
+    keep_bytes: int = KEEP_BYTES
 
     def train(self, work: list[Work], stored: dict[str, FilePath]) -> None:
         """Do all work. `stored` maps state to folder. Raises Failed; what is committed stays."""
@@ -177,7 +180,8 @@ class _Group:
                 work = self.work[number]
                 segment = self.plan.segments[work.segment]
                 if number not in self.dead:
-                    self.stored[segment.path.state_id(work.stop)] = folder
+                    if work.stop > work.start:  # else it held the state already
+                        self.stored[segment.path.state_id(work.stop)] = folder
                     self.done.add(number)
                 del self.commits[number]
 
@@ -252,12 +256,18 @@ class _Group:
             lane.step += steps
         at_stop = [(k, lane) for k, lane in active if lane.step in lane.evaluate]
         self.in_flight.append(self._dispatch_evaluation(at_stop, trained, log))
+        for k, lane in at_stop:
+            if lane.step < lane.work.stop:
+                lane.kept[lane.step] = self.trainer.take(self.stack, k)
         self._read_results(1)
         for k, lane in active:
             if lane.step == lane.work.stop or lane.diverged_step is not None:
                 self._read_results(0)
                 self._finish(k, lane)
-            elif hosts.agree(time.monotonic() - lane.committed_at >= self.engine.commit_seconds):
+            elif hosts.agree(
+                time.monotonic() - lane.committed_at >= self.engine.commit_seconds
+                or sum(map(_bytes, lane.kept.values())) >= self.engine.keep_bytes
+            ):
                 self._read_results(0)
                 self._commit_part(k, lane)
         self.seconds_a_step = (time.monotonic() - begun) / steps
@@ -364,7 +374,8 @@ class _Group:
             state=state is not None,
             provenance=self.provenance,
         )
-        folder = self.store.commit(record, lane.step_rows, lane.evaluation_rows, state)
+        stops = {step: kept for step, kept in lane.kept.items() if step < end}
+        folder = self.store.commit(record, lane.step_rows, lane.evaluation_rows, state, stops)
         if lane.intermediate is not None:
             self.store.drop_state(lane.intermediate)
         return folder
@@ -377,8 +388,10 @@ class _Group:
         if lane.diverged_step is not None:
             return  # seen only now: the next round buries it
         state = self.trainer.take(self.stack, k)
-        lane.intermediate = self.writer.submit(self._write, lane, lane.step, state).result()
-        lane.begun, lane.step_rows, lane.evaluation_rows = lane.step, [], []
+        folder = self.writer.submit(self._write, lane, lane.step, state).result()
+        # states at stops stay: another corpus may be evaluated on them
+        lane.intermediate = None if lane.step in lane.segment.stop_ids else folder
+        lane.begun, lane.step_rows, lane.evaluation_rows, lane.kept = lane.step, [], [], {}
         lane.committed_at = time.monotonic()
 
 
@@ -389,6 +402,10 @@ class _AtOnce(Executor):
         future: Future[Any] = Future()
         future.set_result(work(*args, **more))
         return future
+
+
+def _bytes(state: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
 
 def _length(lane: Lane) -> int:

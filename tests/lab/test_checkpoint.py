@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -137,3 +138,38 @@ def test_a_file_is_digested_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert checkpoint.file_digest(path) == (
         "72399361da6a7754fec986dca5b7cbaf1c810a28ded4abaf56b2106d06cb78b0"
     )
+
+
+# One file a state ----------------------------------------------------------------------------
+
+
+def test_a_file_gives_back_every_bit_of_every_kind(tmp_path: Path) -> None:
+    state = {
+        "params": {"w": np.linspace(-1, 1, 7, dtype=np.float32)},
+        "half": np.asarray(jnp.linspace(-1, 1, 7, dtype=jnp.bfloat16)),
+        "count": np.int32(3),
+    }
+    checkpoint.save_file(tmp_path / "stops" / "a.npz", state)
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    back = checkpoint.restore_file(tmp_path / "stops" / "a.npz", abstract)
+    for before, after in zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True):
+        assert (before.dtype, before.tobytes()) == (after.dtype, after.tobytes())
+    with pytest.raises(FileExistsError):
+        checkpoint.save_file(tmp_path / "stops" / "a.npz", state)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04", None])
+def test_a_file_that_holds_no_state_is_refused_in_one_line(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(Failed) as failed:
+        checkpoint.restore_file(tmp_path / "a.npz", {"w": jax.ShapeDtypeStruct((1,), np.float32)})
+    assert "\n" not in str(failed.value)
+
+
+def test_a_pickle_is_never_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", w=np.array([{}], dtype=object))
+    with pytest.raises(Failed, match="cannot be read"):
+        checkpoint.restore_file(tmp_path / "a.npz", {"w": jax.ShapeDtypeStruct((1,), np.float32)})

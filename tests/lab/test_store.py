@@ -142,6 +142,92 @@ def test_the_marker_is_made_when_every_byte_is_on_disk(
     assert (attempt.parent / MARKER).exists()
 
 
+def test_an_attempt_with_arrays_takes_the_place_of_one_whose_arrays_were_dropped(
+    one: Store,
+) -> None:
+    first = attempt_of(one)
+    one.drop_state(first)
+    assert one.load().dropped == {END}
+    second = one.commit(record(), STEPS, ROWS, STATE)
+    assert second != first
+    index = one.load(verify_states=True)
+    assert (index.states, index.broken) == ({END: second}, [])
+    assert one.restore(second, ABSTRACT)["count"] == 3
+    assert one.losing_attempts() == [first]
+    one.drop_state(second)
+    assert one.commit(record(), STEPS, ROWS, None) == second  # it brings no arrays either
+
+
+def test_an_attempt_takes_the_place_of_one_whose_marker_cannot_be_read(one: Store) -> None:
+    marker_of(one).write_text("{")
+    again = one.commit(record(), STEPS, ROWS, STATE)
+    assert one.load().states == {END: again}
+
+
+def test_a_record_of_another_schema_is_not_read(tmp_path: Path) -> None:
+    one = Store(tmp_path)
+    one.commit(record(schema=2), STEPS, ROWS, STATE)
+    index = one.load(set_aside=False)
+    assert_empty(index)
+    assert index.broken == [f"segment {END[:12]}: record has schema 2, this lab 1"]
+
+
+# States on the way ---------------------------------------------------------------------------
+
+WAY = EvaluationRow(LATER, 5, "set1", 2 / 3, 1.1, 0.25)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Store:
+    """A store whose one attempt keeps the state at step 5 too."""
+    one = Store(tmp_path / "stopped")
+    halfway = jax.tree.map(lambda leaf: leaf + leaf.dtype.type(1), STATE)
+    one.commit(record(), STEPS, [WAY, *ROWS], STATE, {4: STATE, 5: halfway})
+    return one
+
+
+def test_a_state_that_was_evaluated_on_the_way_is_held(stopped: Store) -> None:
+    index = stopped.load(verify_states=True)
+    place = attempt_of(stopped) / "stops" / f"5.{LATER}.npz"
+    assert index.states == {END: attempt_of(stopped), LATER: place}
+    assert index.state_steps == {5, 6}
+    assert sum(one.bytes for one in index.held if one.state == LATER) == place.stat().st_size
+    back = stopped.restore(place, ABSTRACT)
+    assert back["params"]["w"].tobytes() == (STATE["params"]["w"] + 1).tobytes()
+    assert int(back["count"]) == 4
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "emptied"])
+def test_a_damaged_state_on_the_way_is_removed_alone(stopped: Store, how: str) -> None:
+    place = attempt_of(stopped) / "stops" / f"5.{LATER}.npz"
+    whole = place.read_bytes()
+    place.write_bytes({"flipped": b"?" + whole[1:], "truncated": whole[:-1], "emptied": b""}[how])
+    before = contents(stopped.folder)
+    assert len(stopped.load(verify_states=True, set_aside=False).spoilt) == 1
+    assert contents(stopped.folder) == before
+    index = stopped.load(verify_states=True)
+    (line,) = index.spoilt
+    assert line.startswith(f"segment {END[:12]}: stops/5.{LATER}.npz ")
+    assert (list(index.states), index.broken, len(index.evaluations)) == ([END], [], 3)
+    assert not place.exists()
+    assert stopped.load(verify_states=True).spoilt == []
+
+
+def test_a_state_on_the_way_that_rots_after_loading_is_not_restored(stopped: Store) -> None:
+    place = stopped.load().states[LATER]
+    flip(place)
+    for _ in range(2):  # also for whoever asks after it was removed
+        with pytest.raises(Damaged, match=f"state {END[:12]} is damaged: "):
+            stopped.restore(place, ABSTRACT)
+    assert list(stopped.load(verify_states=True).states) == [END]
+
+
+def test_a_dropped_state_on_the_way_is_no_damage(stopped: Store) -> None:
+    stopped.drop_state(stopped.load().states[LATER])
+    index = stopped.load(verify_states=True)
+    assert (list(index.states), index.spoilt, index.broken) == ([END], [], [])
+
+
 # Failing to commit ---------------------------------------------------------------------------
 
 

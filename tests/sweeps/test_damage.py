@@ -86,7 +86,7 @@ def test_damage_found_only_when_a_state_is_read_is_repaired_in_the_same_run(
         index = load(self, verify_states, set_aside)
         monkeypatch.setattr(Store, "load", load)  # rots once
         for attempt in index.states.values():
-            flip(largest(attempt / "state"))
+            flip(largest(attempt / "state") if attempt.is_dir() else attempt)
         return index
 
     monkeypatch.setattr(Store, "load", load_and_rot)

@@ -118,7 +118,7 @@ def test_chunk_and_commit_lengths_leave_the_table_as_it_is(
     assert csv(outcome) == csv(whole)
 
 
-def test_states_committed_on_the_way_are_dropped_when_a_later_one_is_there(
+def test_of_states_committed_on_the_way_those_at_stops_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_engine(monkeypatch, chunk_steps=1, commit_seconds=0.0)
@@ -128,8 +128,22 @@ def test_states_committed_on_the_way_are_dropped_when_a_later_one_is_there(
     for record, folder in logs:
         steps = [row.step for row in Store(tmp_path).read_steps(folder)]
         assert steps == list(range(record.start_step, record.end_step))
-    assert set(outcome.index.states) == {one.end_id for one in outcome.plan.segments}
-    assert len(list(tmp_path.glob("segments/*/attempt-*/state"))) == 3
+    stops = {state for one in outcome.plan.segments for state in one.stop_ids.values()}
+    (initial,) = {one.start_id for one in outcome.plan.segments if one.start == 0}
+    assert set(outcome.index.states) == stops - {initial}
+    assert len(outcome.index.held) == len(list(tmp_path.glob("segments/*/attempt-*/state")))
+
+
+@pytest.mark.parametrize("keep_bytes", [1, 2**28])
+def test_states_at_stops_are_kept_whenever_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Outcome, keep_bytes: int
+) -> None:
+    use_engine(monkeypatch, keep_bytes=keep_bytes)
+    outcome = trained(tmp_path, small_sweep())
+    assert set(outcome.index.states) == set(whole.index.states)
+    commits = len(outcome.index.step_logs)
+    assert commits == (3 if keep_bytes > 1 else len(outcome.index.states))
+    assert csv(outcome) == csv(whole)
 
 
 def test_another_stack_agrees_to_rounding_and_says_so_in_the_provenance(

@@ -1,5 +1,7 @@
 """A mistake is one line and exit code 2, whatever it is, and nothing on disk has changed."""
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +50,18 @@ REFUSED = [
     ("run cmr --stack 0", "stack = 0: must be at least 1 lane"),
     ("run cmr --out losses.csv", "losses.csv is not a folder"),
     ("run cmr --out .", "no sweep's folder"),
+    ("run cmr --scale smoke --out losses.csv/out", "cannot write to losses.csv/out: Not a dir"),
+    ("run cmr --scale smoke --out /proc/out", "cannot write to /proc/out: "),
+    ("status .", "no sweep's folder"),
+    ("gc nowhere", "nowhere holds no sweep"),
+    ("gc . --delete", "no sweep's folder"),
+    ("merge SMOKE nowhere", "nowhere holds no sweep"),
+    ("merge SMOKE SMOKE", "are one folder"),
+    ("merge . SMOKE", "no sweep's folder"),
+    ("merge SMOKE .", "no sweep's folder"),
+    ("merge losses.csv SMOKE", "losses.csv is not a folder"),
+    ("merge losses.csv/new SMOKE", "cannot write to losses.csv/new: Not a directory"),
+    ("merge /proc/new SMOKE", "cannot write to /proc/new: "),
     ("status nowhere", "nowhere holds no sweep"),
     ("results nowhere", "nowhere holds no sweep"),
     ("results SMOKE --to table.txt", "ends in .csv or .parquet"),
@@ -105,6 +119,34 @@ def test_a_mistake_is_one_line_exit_code_2_and_nothing_on_disk(
     assert err.startswith("lab")
     assert err.count("\n") == 1
     assert (files_below(tmp_path), files_below(smoke)) == before
+
+
+@pytest.mark.parametrize("told", ["run cmr --scale smoke --out OLD", "status OLD", "results OLD",
+                                  "gc OLD --delete", "merge OLD SMOKE", "merge SMOKE OLD",
+                                  "report OLD --to a.html", "plot OLD --to a.svg"])  # fmt: skip
+def test_a_folder_of_another_schema_version_is_one_line_and_exit_code_2(
+    lab_command: Lab, smoke: Path, tmp_path: Path, told: str
+) -> None:
+    description = json.loads((smoke / "sweep.json").read_text())
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "sweep.json").write_text(json.dumps(description | {"schema": 0}))
+    before = files_below(tmp_path), files_below(smoke)
+    words = told.replace("SMOKE", str(smoke)).replace("OLD", "old").split()
+    code, out, err = lab_command(*words)
+    assert (code, out) == (2, "")
+    assert err == "lab: old has schema 0, this lab 1\n"
+    assert (files_below(tmp_path), files_below(smoke)) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("told", ["run cmr --scale smoke --out shut", "merge shut SMOKE"])
+def test_a_folder_that_may_not_be_written_is_one_line_and_exit_code_2(
+    lab_command: Lab, smoke: Path, tmp_path: Path, told: str
+) -> None:
+    (tmp_path / "shut").mkdir(mode=0o500)
+    code, out, err = lab_command(*told.replace("SMOKE", str(smoke)).split())
+    assert (code, out, err) == (2, "", "lab: cannot write to shut: Permission denied\n")
+    assert list((tmp_path / "shut").iterdir()) == []
 
 
 def test_a_full_disk_is_one_line_and_exit_code_1(

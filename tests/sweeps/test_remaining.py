@@ -1,5 +1,6 @@
 """What is left to do follows from the plan and from what is committed, and from nothing else."""
 
+from pathlib import Path
 from typing import Any
 
 from lab.store import Index
@@ -48,7 +49,10 @@ def test_a_piece_goes_on_from_the_latest_state_before_what_is_missing() -> None:
         index.state_steps.add(step)
     assert pieces(PLAN, index) == [(HALF, 7, TRUNK + 8, [TRUNK + 8], None)]
     forget(index, HALF, TRUNK + 2, state=False)
-    assert pieces(PLAN, index) == [(HALF, 5, TRUNK + 8, [TRUNK + 2, TRUNK + 8], None)]
+    assert pieces(PLAN, index) == [
+        (HALF, 5, TRUNK + 2, [TRUNK + 2], None),
+        (HALF, 7, TRUNK + 8, [TRUNK + 8], None),
+    ]
 
 
 def test_a_stored_end_is_evaluated_where_it_stands() -> None:
@@ -77,11 +81,46 @@ def test_another_evaluation_set_asks_for_every_stop_again() -> None:
 
 
 def test_a_diverged_trunk_settles_its_branches() -> None:
-    index = Index()
+    index = index_after(PLAN)
+    forget(index, TRUNK_SEGMENT, TRUNK)
     index.diverged[PLAN.segments[0].path.state_id(3)] = 2
     todo = remaining(PLAN, index)
     assert todo.diverged == dict.fromkeys(range(3), 2)
     assert todo.work == []
+
+
+def test_an_evaluation_before_a_divergence_can_still_be_had() -> None:
+    index = index_after(PLAN)
+    forget(index, HALF, TRUNK + 2, TRUNK + 4, TRUNK + 8)
+    path = PLAN.segments[HALF].path
+    index.diverged[path.state_id(TRUNK + 6)] = TRUNK + 5
+    todo = remaining(PLAN, index)
+    assert todo.diverged == {HALF: TRUNK + 5}
+    stops = [TRUNK + 2, TRUNK + 4]  # and not TRUNK + 8, which lies behind it
+    assert pieces(PLAN, index) == [(HALF, TRUNK, TRUNK + 4, stops, None)]
+
+
+def test_kept_states_are_evaluated_where_they_stand_and_nothing_is_trained() -> None:
+    index = index_after(PLAN)
+    stops = [TRUNK + 1, TRUNK + 2, TRUNK + 4, TRUNK + 8]
+    forget(index, HALF, *stops, state=False)
+    for step in stops:
+        index.states[PLAN.segments[HALF].path.state_id(step)] = Path("kept")
+        index.state_steps.add(step)
+    assert pieces(PLAN, index) == [(HALF, step, step, [step], None) for step in stops]
+
+
+def test_a_collected_end_is_made_again_only_for_a_branch_that_starts_there() -> None:
+    index = index_after(PLAN)
+    for segment in PLAN.segments:
+        del index.states[segment.end_id]
+        index.dropped.add(segment.end_id)
+    assert remaining(PLAN, index).done == [TRUNK_SEGMENT, CONTROL, HALF]
+    forget(index, HALF, TRUNK + 2, state=False)
+    assert pieces(PLAN, index) == [
+        (TRUNK_SEGMENT, 0, TRUNK, [], None),
+        (HALF, TRUNK, TRUNK + 2, [TRUNK + 2], 0),
+    ]
 
 
 def test_a_diverged_branch_leaves_its_sister_alone() -> None:
