@@ -230,6 +230,12 @@ def parser() -> argparse.ArgumentParser:
     fits_ = _verb(kinds, "fit", benches, "fit", "seconds of fits", "lab bench fit --repeats 1")
     for one, repeats in ((step, 5), (grid, 3), (data_path, 5), (fits_, 3)):
         one.add_argument("--repeats", type=int, default=repeats, help=f"default {repeats}")
+    large = _verb(
+        kinds, "plan", benches, "plan", "seconds to plan many runs and load many segments",
+        "lab bench plan --runs 10000 --segments 1000",
+    )  # fmt: skip
+    large.add_argument("--runs", type=int, default=100_000, help="default 100000")
+    large.add_argument("--segments", type=int, default=10_000, help="default 10000")
     return top
 
 

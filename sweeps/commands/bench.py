@@ -1,4 +1,4 @@
-"""bench step, bench sweep, bench data, bench fit."""
+"""bench step, bench sweep, bench data, bench fit, bench plan."""
 
 import argparse
 from typing import Any
@@ -78,4 +78,21 @@ def fit(told: argparse.Namespace) -> Any:
         for key, what in rows:
             print(f"{value[key]:8.2f} s  {what}")
         print(f"{value['agree']} of {value['starts']} starts agree")
+    return value
+
+
+def plan(told: argparse.Namespace) -> Any:
+    """Seconds to plan many runs, and to load many segments."""
+    from sweeps.bench.plan import bench_plan
+
+    for name in ("runs", "segments"):
+        if getattr(told, name) < 1:
+            raise Refused(f"--{name} {getattr(told, name)}: must be at least 1")
+    value = bench_plan(told.runs, told.segments)
+    if not told.json:
+        print(
+            f"{value['runs']:,} runs ({value['planned_segments']:,} segments) planned in "
+            f"{value['plan_seconds']:.1f} s; {value['segments']:,} segments "
+            f"({value['rows']:,} rows) loaded in {value['load_seconds']:.1f} s"
+        )
     return value
