@@ -52,6 +52,16 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
         help="values of an axis: any field of a run (PATH+=V adds to those there)",
     )
     verb.add_argument("--stack", type=int, help="lanes of a stack (default: one a core on a CPU)")
+    verb.add_argument(
+        "--budget-flops",
+        type=float,
+        metavar="F",
+        help="train no more than F FLOPs; says what it cuts",
+    )
+    verb.add_argument(
+        "--budget-hours", type=float, metavar="H", help="train at most H hours, at a measured speed"
+    )
+    verb.add_argument("--out", metavar="DIR", help="output folder (default: runs/STUDY-SCALE)")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,7 +85,6 @@ def parser() -> argparse.ArgumentParser:
         "lab run cmr --axis cpt.ratio+=.6",
     )  # fmt: skip
     _study_options(run)
-    run.add_argument("--out", metavar="DIR", help="output folder (default: runs/STUDY-SCALE)")
     run.add_argument("--quiet", action="store_true", help="no progress display")
     status = _verb(
         verbs, "status", studies, "status", "what is done, running and waiting (only reads)",

@@ -152,7 +152,7 @@ class Plan:
         seen: set[Any] = set()
         for run in self.runs:
             spec = run.path.run
-            read = _data(spec)  # as much of each corpus, whatever the rates
+            read = data_of(spec)  # as much of each corpus, whatever the rates
             if read in seen:
                 continue
             seen.add(read)
@@ -181,7 +181,7 @@ def make_plan(sweep: Sweep, corpora: Mapping[str, Corpus]) -> Plan:
     checked: set[Any] = set()
     for arm, grid in sweep.arms.items():
         for values, run in grid.points():
-            needs = _data(run), run.model.vocabulary
+            needs = data_of(run), run.model.vocabulary
             if needs not in checked:
                 _check(run, corpora)
                 checked.add(needs)
@@ -228,14 +228,14 @@ def _check(run: RunSpec, corpora: Mapping[str, Corpus]) -> None:
             )
 
 
-def _data(run: RunSpec) -> Any:
+def data_of(run: RunSpec) -> Any:
     """What decides on the data of a run's steps. Grids share mixtures and schedules between runs
     (`Grid.points`), so that who is the same object tells most of them apart."""
     phases = tuple([(p.tokens, id(p.mixture), p.reset_optimizer) for p in run.phases])
     return phases, run.batch, run.model.context
 
 
-def _rates(run: RunSpec) -> Any:
+def rates_of(run: RunSpec) -> Any:
     """What decides on the rates of a run's steps, and on its boundaries."""
     phases = tuple([(p.name, p.tokens, id(p.schedule)) for p in run.phases])
     return phases, run.batch, run.model.context
@@ -255,8 +255,8 @@ class _States:
         beside = [tuple([getattr(path.run, name) for name in others]) for path in paths]
         # by path: the first path with the same (spec beside the phases, data, rates)
         self.spec = _firsts(beside)
-        self.data = _firsts([_data(path.run) for path in paths])
-        self.rates = _firsts([_rates(path.run) for path in paths])
+        self.data = _firsts([data_of(path.run) for path in paths])
+        self.rates = _firsts([rates_of(path.run) for path in paths])
         self.phase_ends = {
             k: list(accumulate(paths[k].run.phase_steps())) for k in dict.fromkeys(self.rates)
         }

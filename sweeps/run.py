@@ -14,7 +14,7 @@ from lab.store import Index
 from sweeps.folder import Folder
 from sweeps.plan import Plan, corpora_of, make_plan
 from sweeps.progress import Display
-from sweeps.remaining import remaining
+from sweeps.remaining import Remaining, remaining
 from sweeps.results import table
 from sweeps.sweep import Sweep
 
@@ -44,10 +44,12 @@ def run_sweep(
     stack: int | None = None,
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: None,
+    limit: Callable[[Plan, Remaining], Remaining] = lambda plan, todo: todo,
 ) -> Outcome:
     """Train what of `sweep` is missing in `out`; safe to repeat, to kill. Raises Refused, Failed.
 
     `stack` is fixed when the folder is made, and kept; `say` hears of what was found broken.
+    `limit` says what of the missing work is to be done (`sweeps.budget`).
     """
     if stack is not None and stack < 1:
         raise Refused(f"stack = {stack}: must be at least 1 lane")
@@ -71,7 +73,7 @@ def run_sweep(
             index = folder.store.load(verify_states=True)
             for line in index.broken:
                 say(f"damaged, set aside and trained again from its parent: {line}")
-            todo = remaining(plan, index)
+            todo = limit(plan, remaining(plan, index))
             if not todo.work:
                 break
             try:

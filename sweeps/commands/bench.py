@@ -15,8 +15,10 @@ def _repeats(told: argparse.Namespace) -> int:
 def step(told: argparse.Namespace) -> Any:
     """Tokens/s of the training step."""
     from sweeps.bench.step import bench_step
+    from sweeps.speed import note_bench
 
     value = bench_step(_repeats(told), told.stack)
+    note_bench(value["rows"], value["cores"])  # what lab plan reckons hours with
     if not told.json:
         peak = value["matrix_product_flops_per_second"]
         print(f"{value['cores']} cores; a matrix product runs at {peak / 1e9:,.0f} GFLOP/s")
