@@ -17,10 +17,19 @@ from lab.mixture import Stream
 from lab.spec import canonical
 from lab.store import Index, StepRow, Store
 from sweeps.grid import plain
-from sweeps.plan import Plan, PlannedRun, Segment
+from sweeps.plan import Plan, PlannedRun, Segment, data_of, rates_of
 from sweeps.remaining import diverged_step
 
 TABLE_SCHEMA = 1
+
+
+# Where a row lies on its run. `share_in_phase` is the corpus's realised share of the phase so far,
+# `epochs` how often it was read since step 0.
+_PLACES = (
+    "phase", "step", "step_in_phase", "tokens", "tokens_in_phase", "lr", "train_flops", "corpus",
+    "share_in_phase", "epochs",
+)  # fmt: skip
+_Places = tuple[list[tuple[int, str]], dict[str, list[Any]]]  # (step, evaluation set), columns
 
 
 def axis_columns(values: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +78,7 @@ class _Reader:
     def __init__(self, plan: Plan, index: Index) -> None:
         self.plan, self.index = plan, index
         self.blocks: dict[Any, dict[str, list[Any]]] = {}
+        self.places: dict[Any, _Places] = {}
         self.by_digest = plan.by_digest
         self.ids = {key: one.set_id for key, one in plan.evaluation_sets.items()}
         self.windows = {
@@ -105,40 +115,59 @@ class _Reader:
         return self.blocks[key]
 
     def _block(self, segment: Segment, path: Path) -> dict[str, list[Any]]:
-        spec = path.run
-        context, step_tokens = spec.model.context, spec.tokens_per_step
-        per_step = flops.train_flops(spec, 1)
-        stream = Stream(path, self.by_digest)
-        ends = list(accumulate(spec.phase_steps()))
         # a shared segment is read off the first of its runs: same state, same identity
+        spec = path.run
+        key = segment.start, tuple(segment.stops), rates_of(spec), data_of(spec), spec.model
+        if key not in self.places:
+            self.places[key] = self._places(segment.stops, path)
+        keys, columns = self.places[key]
         states = segment.stop_ids
-        sets = [
-            (name, self.ids[name, context], self.plan.corpora[name].digest)
-            for name in self.plan.sweep.evaluate.corpora
-        ]
+        found = [self.index.evaluations.get((states[step], one)) for step, one in keys]
+        there = [k for k, row in enumerate(found) if row is not None]
+        if len(there) < len(found):
+            columns = {name: [values[k] for k in there] for name, values in columns.items()}
+        rows = [row for row in found if row is not None]
+        return {
+            "segment": [segment.end_id[:12]] * len(rows),
+            **columns,
+            "loss_nats": [row.loss_nats for row in rows],
+            "bits_per_byte": [row.bits_per_byte for row in rows],
+            "accuracy": [row.accuracy for row in rows],
+        }
+
+    def _places(self, stops: list[int], path: Path) -> _Places:
+        """Where the rows of a segment lie on its runs, whatever their seed and losses."""
+        spec = path.run
+        context = spec.model.context
+        stream = Stream(path, self.by_digest)
+        ends = [0, *accumulate(spec.phase_steps())]
+        keys: list[tuple[int, str]] = []
         rows: list[tuple[Any, ...]] = []
-        cursors: dict[int, dict[str, int]] = {}  # where a phase began
-        for step, state in states.items():
-            found = [(one, self.index.evaluations.get((state, one[1]))) for one in sets]
-            if all(row is None for _, row in found):
-                continue
+        for step in stops:
             phase, step_in_phase = spec.phase_of(step)
-            place = (segment.end_id[:12], phase.name, step, step_in_phase)
-            tokens = (step * step_tokens, step_in_phase * step_tokens)
-            lr = float(path.lr[step - 1]) if step > 0 else 0.0
-            now = stream.cursors(step)
             begun = max([0, *(end for end in ends if end < step)])
-            if begun not in cursors:
-                cursors[begun] = stream.cursors(begun)
+            now, then = stream.cursors(step), stream.cursors(begun)
             windows = (step - begun) * spec.batch
-            for (name, _, digest), row in found:
-                if row is not None:
-                    read_here = now.get(digest, 0) - cursors[begun].get(digest, 0)
-                    share = read_here / windows if windows else 0.0
-                    data = (name, share, now.get(digest, 0) / self.windows[name, context])
-                    scores = (row.loss_nats, row.bits_per_byte, row.accuracy)
-                    rows.append((*place, *tokens, lr, step * per_step, *data, *scores))
-        return {name: [row[n] for row in rows] for n, name in enumerate(_BLOCK)}
+            for name in self.plan.sweep.evaluate.corpora:
+                digest = self.plan.corpora[name].digest
+                share = (now.get(digest, 0) - then.get(digest, 0)) / windows if windows else 0.0
+                keys.append((step, self.ids[name, context]))
+                rows.append(
+                    (
+                        phase.name,
+                        step,
+                        step_in_phase,
+                        step * spec.tokens_per_step,
+                        step_in_phase * spec.tokens_per_step,
+                        float(path.lr[step - 1]) if step > 0 else 0.0,
+                        flops.train_flops(spec, step),
+                        name,
+                        share,
+                        now.get(digest, 0) / self.windows[name, context],
+                    )
+                )
+        by_column = zip(*rows, strict=True) if rows else ([] for _ in _PLACES)
+        return keys, dict(zip(_PLACES, map(list, by_column), strict=True))
 
     def _sound(self, segment: Segment) -> str:
         """done, diverged or incomplete."""
@@ -157,14 +186,6 @@ class _Reader:
             last = found.index("diverged") == len(found) - 1
             return "diverged" if last else "diverged parent"
         return "incomplete" if "incomplete" in found else "done"
-
-
-# Columns that the rows of one run differ in. `share_in_phase` is the corpus's realised share of
-# the phase so far, `epochs` how often it was read since step 0.
-_BLOCK = (
-    "segment", "phase", "step", "step_in_phase", "tokens", "tokens_in_phase", "lr", "train_flops",
-    "corpus", "share_in_phase", "epochs", "loss_nats", "bits_per_byte", "accuracy",
-)  # fmt: skip
 
 
 def step_table(plan: Plan, index: Index, store: Store) -> pd.DataFrame:
