@@ -66,6 +66,16 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
         default=None,
         help="compute blocks again in the backward pass instead of keeping their insides",
     )
+    verb.add_argument(
+        "--budget-flops",
+        type=float,
+        metavar="F",
+        help="train no more than F FLOPs; says what it cuts",
+    )
+    verb.add_argument(
+        "--budget-hours", type=float, metavar="H", help="train at most H hours, at a measured speed"
+    )
+    verb.add_argument("--out", metavar="DIR", help="output folder (default: runs/STUDY-SCALE)")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -92,7 +102,6 @@ def parser() -> argparse.ArgumentParser:
         "lab run cmr --axis cpt.ratio+=.6",
     )  # fmt: skip
     _study_options(run)
-    run.add_argument("--out", metavar="DIR", help="output folder (default: runs/STUDY-SCALE)")
     run.add_argument("--quiet", action="store_true", help="no progress display")
     run.add_argument(
         "--coordinator",
@@ -271,6 +280,12 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     for one, repeats in ((step, 5), (grid, 3), (data_path, 5), (device, 5), (fits_, 3)):
         one.add_argument("--repeats", type=int, default=repeats, help=f"default {repeats}")
+    large = _verb(
+        kinds, "plan", benches, "plan", "seconds to plan many runs and load many segments",
+        "lab bench plan --runs 10000 --segments 1000",
+    )  # fmt: skip
+    large.add_argument("--runs", type=int, default=100_000, help="default 100000")
+    large.add_argument("--segments", type=int, default=10_000, help="default 10000")
     return top
 
 

@@ -11,12 +11,13 @@ import difflib
 import itertools
 import json
 import math
+import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lab.errors import Refused
-from lab.spec import RunSpec, read
+from lab.spec import Phase, RunSpec, Share, read
 
 Json = Any
 
@@ -38,9 +39,128 @@ class Grid:
 
     def points(self) -> Iterator[tuple[dict[str, Any], RunSpec]]:
         """(values by path, run) of every point, the last axis fastest. Raises Refused."""
-        for combination in itertools.product(*self.axes.values()):
-            values = dict(zip(self.axes, combination, strict=True))
-            yield values, with_fields(self.base, values)
+        runs = _Runs(self)
+        for places in itertools.product(*(range(len(one)) for one in self.axes.values())):
+            values = {
+                path: one[k] for (path, one), k in zip(self.axes.items(), places, strict=True)
+            }
+            yield values, runs.at(places)
+
+    def corpora(self) -> list[str]:
+        """Names of all corpora that a point mentions, weight 0 included. Raises Refused."""
+        runs, names = _Runs(self), dict[str, None]()
+        for mixture in runs.mixtures():
+            names |= dict.fromkeys(share.corpus for share in mixture)
+        return list(names)
+
+
+class _Runs:
+    """The runs of a grid, made of parts: what axes change is read and checked once a value.
+
+    A part is a field of a run, or of a phase. Axes of different parts know nothing of each other,
+    so that a grid of five axes reads the values of each, and not every combination. Runs share
+    the parts, and the phases, that are equal.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self.base, self.axes = grid.base, list(grid.axes.items())
+        self.text = json.dumps(plain(grid.base))
+        where = [self._place(path) for path, _ in self.axes]
+        whole = {part[:2] for part in where if len(part) == 2}  # phases that an axis replaces
+        self.axes_of: dict[_Part, list[int]] = {}
+        for k, part in enumerate(where):
+            self.axes_of.setdefault(part[:2] if part[:2] in whole else part, []).append(k)
+        self.made: dict[tuple[_Part, tuple[int, ...]], Any] = {}
+        self.phases: dict[tuple[int, tuple[int, ...]], Phase] = {}
+        self.joined: dict[tuple[int, ...], tuple[Phase, ...]] = {}
+        self.fields = {
+            one.name: getattr(self.base, one.name) for one in dataclasses.fields(RunSpec)
+        }
+        self.others = [part for part in self.axes_of if len(part) == 1]
+        mine = {k: [part for part in self.axes_of if part[1:2] == (k,)] for k in range(self.count)}
+        self.parts_of = {k: parts for k, parts in mine.items() if parts}
+        self.axes_of_phase = {
+            k: [axis for part in parts for axis in self.axes_of[part]]
+            for k, parts in self.parts_of.items()
+        }
+        self.axes_of_phases = [axis for axes in self.axes_of_phase.values() for axis in axes]
+
+    @property
+    def count(self) -> int:
+        return len(self.base.phases)
+
+    def at(self, places: tuple[int, ...]) -> RunSpec:
+        """The run with the values at these places of their axes. Raises Refused."""
+        changed = {str(part[0]): self._part(part, places) for part in self.others}
+        return RunSpec(**{**self.fields, **changed, "phases": self._phases(places)})
+
+    def mixtures(self) -> Iterator[tuple[Share, ...]]:
+        """Every mixture of every phase."""
+        for k, phase in enumerate(self.base.phases):
+            part: _Part = next(iter(self.parts_of.get(k, [])), ())
+            if len(part) != 2:
+                part = ("phases", k, "mixture")
+            if part not in self.axes_of:
+                yield phase.mixture
+                continue
+            mine = self.axes_of[part]
+            counts = [len(v) if n in mine else 1 for n, (_, v) in enumerate(self.axes)]
+            for places in itertools.product(*map(range, counts)):
+                made = self._part(part, places)
+                yield made.mixture if len(part) == 2 else made
+
+    def _place(self, path: str) -> "_Part":
+        first, *rest = path.split(".")
+        names = [phase.name for phase in self.base.phases]
+        if rest and first in names:
+            k = names.index(first)
+        elif rest and first == "phases" and rest[0].isdecimal() and int(rest[0]) < self.count:
+            k, rest = int(rest[0]), rest[1:]
+        else:
+            return (first,)
+        field = _SHORT.get(rest[0], rest[0]) if rest else ""
+        known = [one.name for one in dataclasses.fields(Phase)]
+        return ("phases", k, field) if field in known else ("phases", k)
+
+    def _phases(self, places: tuple[int, ...]) -> tuple[Phase, ...]:
+        key = tuple([places[axis] for axis in self.axes_of_phases])
+        if key not in self.joined:
+            self.joined[key] = tuple(
+                self._phase(k, places) if k in self.parts_of else phase
+                for k, phase in enumerate(self.base.phases)
+            )
+        return self.joined[key]
+
+    def _phase(self, k: int, places: tuple[int, ...]) -> Phase:
+        key = k, tuple([places[axis] for axis in self.axes_of_phase[k]])
+        if key not in self.phases:
+            parts = self.parts_of[k]
+            if len(parts[0]) == 2:
+                self.phases[key] = self._part(parts[0], places)
+            else:
+                changed = {str(part[2]): self._part(part, places) for part in parts}
+                self.phases[key] = dataclasses.replace(self.base.phases[k], **changed)
+        return self.phases[key]
+
+    def _part(self, part: "_Part", places: tuple[int, ...]) -> Any:
+        key = part, tuple([places[axis] for axis in self.axes_of[part]])
+        if key not in self.made:
+            value: Any = json.loads(self.text)
+            for axis in self.axes_of[part]:
+                path, values = self.axes[axis]
+                set_field(value, path, plain(values[places[axis]]))
+            kind: Any = RunSpec
+            where = "run"
+            for name in part:
+                value = value[name]
+                kind = Phase if isinstance(name, int) else typing.get_type_hints(kind)[name]
+                where += f"[{name}]" if isinstance(name, int) else f".{name}"
+            self.made[key] = read(kind, value, where)
+        return self.made[key]
+
+
+# Where a part stands in a run: ("seed",), ("phases", 1), ("phases", 1, "mixture").
+_Part = tuple[Any, ...]
 
 
 def plain(value: Any) -> Json:
@@ -99,7 +219,7 @@ def _holder(tree: Json, path: str) -> tuple[Json, Any]:
     return here, last
 
 
-_SHORT = ("ratio", "peak_lr", "end_lr")
+_SHORT = {"ratio": "mixture", "peak_lr": "schedule", "end_lr": "schedule"}  # field they change
 
 
 def _child(here: Json, name: str, walked: list[str], path: str) -> Json:
@@ -126,7 +246,7 @@ def _unknown(here: Json, name: str, walked: list[str], path: str) -> str:
         known = [key for key in here if key != "phases"]
         known = [key for key in known if key != "name" or "schedule" not in here]
         known += [phase["name"] for phase in here.get("phases", [])]
-        known += _SHORT if "schedule" in here else ()
+        known += _SHORT if "schedule" in here else {}
     near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     where = ".".join(walked) or "a run"

@@ -5,10 +5,13 @@ where any of the runs has a boundary (a stage or phase that ends), and cutting w
 where a phase of one of them ends: a branch that is asked for later finds its trunk stored.
 """
 
+import bisect
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from itertools import accumulate
 from typing import Any
 
@@ -116,7 +119,10 @@ class Plan:
         Bytes are what each device holds: of a stack of lanes whose mesh axis `run` has size `runs`.
         """
         lanes = -(-stack // runs)
-        ends = {run.path.state_id(run.path.steps): run.path.run for run in self.runs}.values()
+        # a run's last segment ends with it, so runs that are one run end in the same segment
+        ends = {run.segments[-1]: run.path.run for run in self.runs}
+        per_token = {shape: flops.train_flops_per_token(shape.model) for shape in self.groups()}
+        naive = [(run.steps * run.tokens_per_step, run) for run in ends.values()]
         groups = [
             {
                 "width": shape.model.width,
@@ -127,7 +133,7 @@ class Plan:
                 "optimizer": shape.optimizer,
                 "segments": len(members),
                 "tokens": sum(self.segments[k].tokens for k in members),
-                "flops": sum(self.segments[k].flops for k in members),
+                "flops": sum(self.segments[k].tokens for k in members) * per_token[shape],
                 "stack": stack,
                 "state_bytes": lanes * state_bytes(shape, layout),
                 "memory_bytes": lanes * train_bytes(shape, layout),
@@ -139,10 +145,12 @@ class Plan:
             "scale": self.sweep.scale,
             "runs": len(self.runs),
             "segments": len(self.segments),
-            "tokens_naive": sum(run.steps * run.tokens_per_step for run in ends),
-            "tokens_shared": sum(segment.tokens for segment in self.segments),
-            "flops_naive": sum(flops.train_flops(run) for run in ends),
-            "flops_shared": sum(segment.flops for segment in self.segments),
+            "tokens_naive": sum(tokens for tokens, _ in naive),
+            "tokens_shared": sum(group["tokens"] for group in groups),
+            "flops_naive": sum(
+                tokens * flops.train_flops_per_token(run.model) for tokens, run in naive
+            ),
+            "flops_shared": sum(group["flops"] for group in groups),
             "devices": runs * layout.devices_a_run,
             "mesh": layout.mesh,
             "groups": groups,
@@ -152,8 +160,15 @@ class Plan:
         """Corpus name -> epochs that the run that reads most of it reads."""
         most: dict[str, float] = {}
         names = {corpus.digest: name for name, corpus in self.corpora.items()}
+        by_digest = self.by_digest
+        seen: set[Any] = set()
         for run in self.runs:
-            stream = Stream(run.path, self.by_digest)
+            spec = run.path.run
+            read = data_of(spec)  # as much of each corpus, whatever the rates
+            if read in seen:
+                continue
+            seen.add(read)
+            stream = Stream(run.path, by_digest)
             for digest, epochs in stream.epochs(run.path.steps).items():
                 name = names[digest]
                 most[name] = max(most.get(name, 0.0), epochs)
@@ -175,20 +190,27 @@ def make_plan(sweep: Sweep, corpora: Mapping[str, Corpus]) -> Plan:
     """Plan a sweep; touches no device. `corpora`: all that its runs name. Raises Refused."""
     digests = {name: corpus.digest for name, corpus in corpora.items()}
     points: list[tuple[str, dict[str, Any], Path]] = []
+    checked: set[Any] = set()
     for arm, grid in sweep.arms.items():
         for values, run in grid.points():
-            _check(run, corpora)
+            needs = data_of(run), run.model.vocabulary
+            if needs not in checked:
+                _check(run, corpora)
+                checked.add(needs)
             points.append((arm, values, Path(run, digests)))
     paths = [path for _, _, path in points]
-    segments = _tree(paths)
+    states = _States(paths)
+    segments = _tree(states)
+    wanted = states.asked(sweep)
     through: list[list[int]] = [[] for _ in paths]
     for k, segment in enumerate(segments):
-        wanted: set[int] = set()
         for number in segment.runs:
             through[number].append(k)
-            wanted.update(sweep.evaluate.steps(paths[number].run))
+        asked = {id(wanted[number]): wanted[number] for number in segment.runs}.values()
         first = segment.start if segment.start == 0 else segment.start + 1
-        segment.stops = sorted(step for step in wanted if first <= step <= segment.stop)
+        segment.stops = sorted(
+            {step for steps in asked for step in steps if first <= step <= segment.stop}
+        )
     runs = [
         PlannedRun(arm, values, path, through[k]) for k, (arm, values, path) in enumerate(points)
     ]
@@ -199,8 +221,7 @@ def corpora_of(sweep: Sweep) -> list[str]:
     """Names of all corpora that a sweep trains on or evaluates."""
     names = dict.fromkeys(sweep.evaluate.corpora)
     for grid in sweep.arms.values():
-        for _, run in grid.points():
-            names.update(dict.fromkeys(share.corpus for p in run.phases for share in p.mixture))
+        names.update(dict.fromkeys(grid.corpora()))
     return list(names)
 
 
@@ -219,13 +240,99 @@ def _check(run: RunSpec, corpora: Mapping[str, Corpus]) -> None:
             )
 
 
-def _tree(paths: list[Path]) -> list[Segment]:
+def data_of(run: RunSpec) -> Any:
+    """What decides on the data of a run's steps. Grids share mixtures and schedules between runs
+    (`Grid.points`), so that who is the same object tells most of them apart."""
+    phases = tuple([(p.tokens, id(p.mixture), p.reset_optimizer) for p in run.phases])
+    return phases, run.batch, run.model.context
+
+
+def rates_of(run: RunSpec) -> Any:
+    """What decides on the rates of a run's steps, and on its boundaries."""
+    phases = tuple([(p.name, p.tokens, id(p.schedule)) for p in run.phases])
+    return phases, run.batch, run.model.context
+
+
+class _States:
+    """Which paths share a state, without its identity: hashing every rate of every run takes long.
+
+    Equal are the states after `step` steps of two paths whose specs agree in all but the phases,
+    and whose phases give the same data at the same rates up to that step. Both are numbered once
+    for all paths that have them.
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        others = [one.name for one in dataclasses.fields(RunSpec) if one.name != "phases"]
+        beside = [tuple([getattr(path.run, name) for name in others]) for path in paths]
+        # by path: the first path with the same (spec beside the phases, data, rates)
+        self.spec = _firsts(beside)
+        self.data = _firsts([data_of(path.run) for path in paths])
+        self.rates = _firsts([rates_of(path.run) for path in paths])
+        self.phase_ends = {
+            k: list(accumulate(paths[k].run.phase_steps())) for k in dict.fromkeys(self.rates)
+        }
+        first = {k: paths[k].state_id(0) for k in dict.fromkeys(self.spec)}
+        self.initial = [first[k] for k in self.spec]
+        self.numbers: dict[Any, int] = {}  # of data, and of rates, up to a step
+        self.known: dict[tuple[str, int, int], int] = {}
+
+    def next_end(self, members: list[int], step: int) -> int:
+        """The first end of a stage behind `step`; of a phase for a run that shares no more."""
+        ways = {self.rates[k] for k in members}
+        if len(members) > 1:
+            ends = [self.paths[k].boundaries for k in ways]
+        else:
+            ends = [self.phase_ends[k] for k in ways]
+        return min(one[bisect.bisect_right(one, step)] for one in ends)
+
+    def a_phase_ends(self, members: list[int], step: int) -> bool:
+        return any(step in self.phase_ends[k] for k in {self.rates[k] for k in members})
+
+    def parts(self, members: list[int], step: int) -> list[list[int]]:
+        """The paths of `members` by their state after `step` > 0 steps."""
+        found: dict[Any, list[int]] = defaultdict(list)
+        for k in members:
+            data = self._number("data", self.data[k], step)
+            found[self.spec[k], data, self._number("rates", self.rates[k], step)].append(k)
+        return list(found.values())
+
+    def _number(self, what: str, k: int, step: int) -> int:
+        """A number that two paths share if they have the same data, or rates, up to a step."""
+        key = what, k, step
+        number = self.known.get(key)
+        if number is None:
+            path = self.paths[k]
+            if what == "rates":
+                prefix: Any = sha256(path.lr[:step].tobytes()).digest()
+            else:
+                prefix = tuple(
+                    (s.start, min(s.stop, step), s.shares, s.reset_optimizer)
+                    for s in path.stretches
+                    if s.start < step
+                )
+            number = self.known[key] = self.numbers.setdefault(prefix, len(self.numbers))
+        return number
+
+    def asked(self, sweep: Sweep) -> list[list[int]]:
+        """Steps at which each path is evaluated; one list for paths that end alike. Refused."""
+        steps = {k: sweep.evaluate.steps(self.paths[k].run) for k in dict.fromkeys(self.rates)}
+        return [steps[k] for k in self.rates]
+
+
+def _firsts(keys: list[Any]) -> list[int]:
+    """For each key, where an equal one stands first."""
+    first: dict[Any, int] = {}
+    return [first.setdefault(key, k) for k, key in enumerate(keys)]
+
+
+def _tree(states: _States) -> list[Segment]:
     """Segments of the prefix tree, parents first."""
     segments: list[Segment] = []
-    phase_ends = [set(accumulate(path.run.phase_steps())) for path in paths]
+    paths = states.paths
     roots: dict[str, list[int]] = defaultdict(list)
-    for k, path in enumerate(paths):
-        roots[path.state_id(0)].append(k)
+    for k, state in enumerate(states.initial):
+        roots[state].append(k)
     # (runs that share the state at `step`, that step, the segment that ends there)
     open_: list[tuple[list[int], int, int | None]] = [
         (members, 0, None) for members in reversed(roots.values())
@@ -234,21 +341,19 @@ def _tree(paths: list[Path]) -> list[Segment]:
         members, begun, parent = open_.pop()
         step = begun
         while True:
-            ahead = min(next(b for b in paths[k].boundaries if b > step) for k in members)
-            parts: dict[str, list[int]] = defaultdict(list)
-            for k in members:
-                parts[paths[k].state_id(ahead)].append(k)
+            ahead = states.next_end(members, step)
+            parts = states.parts(members, ahead) if len(members) > 1 else [members]
             if len(parts) > 1:
                 break  # they part somewhere in step..ahead
             step = ahead
-            if any(step in phase_ends[k] for k in members):
+            if states.a_phase_ends(members, step):
                 break
         if step > begun:
             segments.append(Segment(paths[members[0]], begun, step, parent, members))
             parent = len(segments) - 1
-            going_on = [k for k in members if paths[k].steps > step]
+            going_on = [k for k in members if states.phase_ends[states.rates[k]][-1] > step]
             if going_on:
                 open_.append((going_on, step, parent))
         else:
-            open_.extend((part, step, parent) for part in reversed(parts.values()))
+            open_.extend((part, step, parent) for part in reversed(parts))
     return segments

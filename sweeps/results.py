@@ -5,20 +5,31 @@ resumed or re-ordered. Rows of states that runs share carry the same `segment` (
 """
 
 import dataclasses
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lab import flops
-from lab.evaluate import EvaluationSet
+from lab.identity import Path
 from lab.mixture import Stream
 from lab.spec import canonical
 from lab.store import Index, StepRow, Store
 from sweeps.grid import plain
-from sweeps.plan import Plan, PlannedRun, Segment
+from sweeps.plan import Plan, PlannedRun, Segment, data_of, rates_of
 from sweeps.remaining import diverged_step
 
 TABLE_SCHEMA = 1
+
+
+# Where a row lies on its run. `share_in_phase` is the corpus's realised share of the phase so far,
+# `epochs` how often it was read since step 0.
+_PLACES = (
+    "phase", "step", "step_in_phase", "tokens", "tokens_in_phase", "lr", "train_flops", "corpus",
+    "share_in_phase", "epochs",
+)  # fmt: skip
+_Places = tuple[list[tuple[int, str]], dict[str, list[Any]]]  # (step, evaluation set), columns
 
 
 def axis_columns(values: dict[str, Any]) -> dict[str, Any]:
@@ -38,96 +49,143 @@ def axis_columns(values: dict[str, Any]) -> dict[str, Any]:
 
 def table(plan: Plan, index: Index) -> pd.DataFrame:
     """One row per run, evaluated state and corpus. Columns are described in the README."""
-    rows: list[dict[str, Any]] = []
+    reader = _Reader(plan, index)
+    heads: list[dict[str, Any]] = []
+    counts: list[int] = []
+    columns: dict[str, list[Any]] = {}
     for run in plan.runs:
-        rows.extend(_run_rows(plan, index, run))
-    if not rows:
+        blocks = [reader.block(k, run) for k in run.segments]
+        count = sum(len(block["step"]) for block in blocks)
+        if not count:
+            continue
+        heads.append(reader.head(run))
+        counts.append(count)
+        for block in blocks:
+            for name, values in block.items():
+                columns.setdefault(name, []).extend(values)
+    if not heads:
         return pd.DataFrame(columns=["schema_version", "run", "corpus", "loss_nats"])
-    return pd.DataFrame(rows)
+    of_runs = pd.DataFrame(heads)
+    repeated = of_runs.take(np.repeat(np.arange(len(heads)), counts)).reset_index(drop=True)
+    # the axes that only later arms have come last
+    order = list(dict.fromkeys([*heads[0], *columns, *of_runs.columns]))
+    return pd.concat([repeated, pd.DataFrame(columns)], axis=1)[order]
 
 
-def _run_rows(plan: Plan, index: Index, run: PlannedRun) -> list[dict[str, Any]]:
-    path = run.path
-    model = path.run.model
-    stream = Stream(path, plan.by_digest)
-    phase_ends = _phase_ends(path.run)
-    head = {
-        "schema_version": TABLE_SCHEMA,
-        "arm": run.arm,
-        "run": path.state_id(path.steps)[:12],
-        **axis_columns(run.values),
-        "n_params": flops.parameters(model).total,
-        "n_params_non_embedding": flops.parameters(model).non_embedding,
-        "trunk": path.state_id(phase_ends[0])[:12],
-        "status": status_of(plan, index, run),
-    }
-    rows: list[dict[str, Any]] = []
-    for k in run.segments:
-        segment = plan.segments[k]
-        for step, state in segment.stop_ids.items():
-            for evaluation_set in plan.sets_for(path.run):
-                row = index.evaluations.get((state, evaluation_set.set_id))
-                if row is None:
-                    continue
+class _Reader:
+    """Reads a segment at a time: runs that share it, under phases that end alike, share rows."""
+
+    def __init__(self, plan: Plan, index: Index) -> None:
+        self.plan, self.index = plan, index
+        self.blocks: dict[Any, dict[str, list[Any]]] = {}
+        self.places: dict[Any, _Places] = {}
+        self.by_digest = plan.by_digest
+        self.ids = {key: one.set_id for key, one in plan.evaluation_sets.items()}
+        self.windows = {
+            key: one.corpus.train_windows(one.context) for key, one in plan.evaluation_sets.items()
+        }
+        self.sound = [self._sound(segment) for segment in plan.segments]
+
+    def head(self, run: PlannedRun) -> dict[str, Any]:
+        """What all rows of a run have in common."""
+        path = run.path
+        count = flops.parameters(path.run.model)
+        trunk = path.run.phase_steps()[0]  # the end of a phase is the end of a segment
+        ends = {self.plan.segments[k].stop: self.plan.segments[k] for k in run.segments}
+        return {
+            "schema_version": TABLE_SCHEMA,
+            "arm": run.arm,
+            "run": ends[path.steps].end_id[:12],
+            **axis_columns(run.values),
+            "n_params": count.total,
+            "n_params_non_embedding": count.non_embedding,
+            "trunk": ends[trunk].end_id[:12],
+            "status": self._status(run),
+        }
+
+    def block(self, k: int, run: PlannedRun) -> dict[str, list[Any]]:
+        """Rows of one segment, by column."""
+        phases = run.path.run.phases
+        key = k, tuple([(phase.name, phase.tokens) for phase in phases])
+        if key not in self.blocks:
+            block = self._block(self.plan.segments[k], run.path)
+            if len(self.plan.segments[k].runs) == 1:
+                return block
+            self.blocks[key] = block
+        return self.blocks[key]
+
+    def _block(self, segment: Segment, path: Path) -> dict[str, list[Any]]:
+        # a shared segment is read off the first of its runs: same state, same identity
+        spec = path.run
+        key = segment.start, tuple(segment.stops), rates_of(spec), data_of(spec), spec.model
+        if key not in self.places:
+            self.places[key] = self._places(segment.stops, path)
+        keys, columns = self.places[key]
+        states = segment.stop_ids
+        found = [self.index.evaluations.get((states[step], one)) for step, one in keys]
+        there = [k for k, row in enumerate(found) if row is not None]
+        if len(there) < len(found):
+            columns = {name: [values[k] for k in there] for name, values in columns.items()}
+        rows = [row for row in found if row is not None]
+        return {
+            "segment": [segment.end_id[:12]] * len(rows),
+            **columns,
+            "loss_nats": [row.loss_nats for row in rows],
+            "bits_per_byte": [row.bits_per_byte for row in rows],
+            "accuracy": [row.accuracy for row in rows],
+        }
+
+    def _places(self, stops: list[int], path: Path) -> _Places:
+        """Where the rows of a segment lie on its runs, whatever their seed and losses."""
+        spec = path.run
+        context = spec.model.context
+        stream = Stream(path, self.by_digest)
+        ends = [0, *accumulate(spec.phase_steps())]
+        keys: list[tuple[int, str]] = []
+        rows: list[tuple[Any, ...]] = []
+        for step in stops:
+            phase, step_in_phase = spec.phase_of(step)
+            begun = max([0, *(end for end in ends if end < step)])
+            now, then = stream.cursors(step), stream.cursors(begun)
+            windows = (step - begun) * spec.batch
+            for name in self.plan.sweep.evaluate.corpora:
+                digest = self.plan.corpora[name].digest
+                share = (now.get(digest, 0) - then.get(digest, 0)) / windows if windows else 0.0
+                keys.append((step, self.ids[name, context]))
                 rows.append(
-                    {
-                        **head,
-                        "segment": segment.end_id[:12],
-                        **_place(path.run, step, phase_ends),
-                        "lr": float(path.lr[step - 1]) if step > 0 else 0.0,
-                        "train_flops": flops.train_flops(path.run, step),
-                        "corpus": evaluation_set.corpus.name,
-                        **_data_read(stream, evaluation_set, step, phase_ends),
-                        "loss_nats": row.loss_nats,
-                        "bits_per_byte": row.bits_per_byte,
-                        "accuracy": row.accuracy,
-                    }
+                    (
+                        phase.name,
+                        step,
+                        step_in_phase,
+                        step * spec.tokens_per_step,
+                        step_in_phase * spec.tokens_per_step,
+                        float(path.lr[step - 1]) if step > 0 else 0.0,
+                        flops.train_flops(spec, step),
+                        name,
+                        share,
+                        now.get(digest, 0) / self.windows[name, context],
+                    )
                 )
-    return rows
+        by_column = zip(*rows, strict=True) if rows else ([] for _ in _PLACES)
+        return keys, dict(zip(_PLACES, map(list, by_column), strict=True))
 
+    def _sound(self, segment: Segment) -> str:
+        """done, diverged or incomplete."""
+        if diverged_step(segment, self.index) is not None:
+            return "diverged"
+        context = segment.path.run.model.context
+        sets = [self.ids[name, context] for name in self.plan.sweep.evaluate.corpora]
+        states = segment.stop_ids.values()
+        whole = all((state, one) in self.index.evaluations for state in states for one in sets)
+        return "done" if whole else "incomplete"
 
-def _phase_ends(run: Any) -> list[int]:
-    ends: list[int] = []
-    for steps in run.phase_steps():
-        ends.append((ends[-1] if ends else 0) + steps)
-    return ends
-
-
-def _place(run: Any, step: int, phase_ends: list[int]) -> dict[str, Any]:
-    phase, step_in_phase = run.phase_of(step)
-    return {
-        "phase": phase.name,
-        "step": step,
-        "step_in_phase": step_in_phase,
-        "tokens": step * run.tokens_per_step,
-        "tokens_in_phase": step_in_phase * run.tokens_per_step,
-    }
-
-
-def _data_read(
-    stream: Stream, evaluation_set: EvaluationSet, step: int, phase_ends: list[int]
-) -> dict[str, float]:
-    """Epochs of this corpus since step 0, and its realised share of the phase so far."""
-    digest = evaluation_set.corpus.digest
-    begun = max([0, *(end for end in phase_ends if end < step)])
-    now, then = stream.cursors(step), stream.cursors(begun)
-    windows = (step - begun) * stream.path.run.batch
-    share = (now.get(digest, 0) - then.get(digest, 0)) / windows if windows else 0.0
-    return {"share_in_phase": share, "epochs": stream.epochs(step).get(digest, 0.0)}
-
-
-def status_of(plan: Plan, index: Index, run: PlannedRun) -> str:
-    """done, diverged, diverged parent, or incomplete."""
-    for place, k in enumerate(run.segments):
-        segment = plan.segments[k]
-        if diverged_step(segment, index) is not None:
-            return "diverged" if place == len(run.segments) - 1 else "diverged parent"
-    sets = [one.set_id for one in plan.sets_for(run.path.run)]
-    for k in run.segments:
-        for state in plan.segments[k].stop_ids.values():
-            if any((state, one) not in index.evaluations for one in sets):
-                return "incomplete"
-    return "done"
+    def _status(self, run: PlannedRun) -> str:
+        """done, diverged, diverged parent, or incomplete."""
+        found = [self.sound[k] for k in run.segments]
+        if "diverged" in found:
+            last = found.index("diverged") == len(found) - 1
+            return "diverged" if last else "diverged parent"
+        return "incomplete" if "incomplete" in found else "done"
 
 
 def step_table(plan: Plan, index: Index, store: Store) -> pd.DataFrame:

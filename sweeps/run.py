@@ -18,7 +18,7 @@ from sweeps.folder import Folder
 from sweeps.grid import plain
 from sweeps.plan import Plan, corpora_of, make_plan
 from sweeps.progress import Display
-from sweeps.remaining import Work, remaining
+from sweeps.remaining import Remaining, Work, remaining
 from sweeps.results import table
 from sweeps.sweep import Sweep
 
@@ -49,11 +49,13 @@ def run_sweep(
     quiet: bool = False,
     say: Callable[[str], None] = lambda line: None,
     layout: Layout | None = None,
+    limit: Callable[[Plan, Remaining], Remaining] = lambda plan, todo: todo,
 ) -> Outcome:
     """Train what of `sweep` is missing in `out`; safe to repeat, to kill. Raises Refused, Failed.
 
     `stack` and `layout` are fixed when the folder is made, and kept where nobody says otherwise;
-    `say` hears of what was found broken.
+    `say` hears of what was found broken. `limit` says what of the missing work is to be done
+    (`sweeps.budget`).
     """
     if stack is not None and stack < 1:
         raise Refused(f"stack = {stack}: must be at least 1 lane")
@@ -97,7 +99,7 @@ def run_sweep(
                 say(f"damaged, set aside and trained again from its parent: {line}")
             for line in index.spoilt:
                 say(f"damaged state on the way, removed, made again if it is needed: {line}")
-            todo = remaining(plan, index)
+            todo = limit(plan, remaining(plan, index))
             hosts.agree([dataclasses.asdict(work) for work in todo.work])
             if not todo.work:
                 break

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import sweeps.studies
 from lab.errors import Refused
 from lab.spec import read
+from sweeps.foresight import Foreseen
 from sweeps.grid import get_field, parse_value, plain
 from sweeps.sweep import Sweep
 
@@ -37,7 +38,8 @@ class Study:
     `settings(scale)` gives a frozen dataclass of what the study itself can be told (`--set`);
     `sweep(settings, scale)` the runs; `read(results, settings, sweep)` the findings;
     `cautions(settings, sweep)` what this design cannot identify, said before anything runs; it
-    raises Refused where the study could read nothing.
+    raises Refused where the study could read nothing. `foresees(settings, sweep)` the fits it will
+    make, under a stated prior, from which follow the intervals that the design can give.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Study:
     cautions: Callable[[Any, Sweep], list[str]]
     scales: tuple[str, ...] = SCALES
     default_scale: str = "tiny"
+    foresees: Callable[[Any, Sweep], Foreseen] = lambda settings, sweep: Foreseen()
 
 
 def built_in() -> dict[str, str]:

@@ -45,6 +45,7 @@ def bench_step(repeats: int, lanes: int | None = None) -> dict[str, Any]:
             "layers": model.layers,
             "stack": count,
             "tokens_per_second": rate,
+            "flops_per_token": flops.train_flops_per_token(model),
             "flops_per_second": rate * flops.train_flops_per_token(model),
         }
         row["fraction_of_peak"] = row["flops_per_second"] / peak

@@ -1,4 +1,4 @@
-"""bench step, sweep, data, fit, device."""
+"""bench step, sweep, data, fit, device, plan."""
 
 import argparse
 from typing import Any
@@ -15,8 +15,10 @@ def _repeats(told: argparse.Namespace) -> int:
 def step(told: argparse.Namespace) -> Any:
     """Tokens/s of the training step."""
     from sweeps.bench.step import bench_step
+    from sweeps.speed import note_bench
 
     value = bench_step(_repeats(told), told.stack)
+    note_bench(value["rows"], value["cores"])  # what lab plan reckons hours with
     if not told.json:
         _print_steps(value)
     return value
@@ -103,4 +105,21 @@ def device(told: argparse.Namespace) -> Any:
         if "large_bf16_tokens_per_second" in value:
             print(f"100 M in bf16: {value['large_bf16_tokens_per_second']:,.0f} tokens/s")
         _print_steps(value["step"])
+    return value
+
+
+def plan(told: argparse.Namespace) -> Any:
+    """Seconds to plan many runs, and to load many segments."""
+    from sweeps.bench.plan import bench_plan
+
+    for name in ("runs", "segments"):
+        if getattr(told, name) < 1:
+            raise Refused(f"--{name} {getattr(told, name)}: must be at least 1")
+    value = bench_plan(told.runs, told.segments)
+    if not told.json:
+        print(
+            f"{value['runs']:,} runs ({value['planned_segments']:,} segments) planned in "
+            f"{value['plan_seconds']:.1f} s; {value['segments']:,} segments "
+            f"({value['rows']:,} rows) loaded in {value['load_seconds']:.1f} s"
+        )
     return value

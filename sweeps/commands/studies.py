@@ -11,13 +11,27 @@ from typing import Any
 from lab.errors import Refused
 from lab.layout import Layout, parse_mesh
 from lab.spec import read
+from lab.store import Index
+from sweeps.budget import Limit, Spending, choose, described, flops_limit, hours_limit
 from sweeps.folder import Folder, Held
+from sweeps.foresight import expected_text, foresee, mixed_rates, repeats
+from sweeps.grid import plain
 from sweeps.kept import disk_size, to_keep
-from sweeps.plan import MAX_EPOCHS, Plan, make_plan
+from sweeps.plan import Plan, make_plan
 from sweeps.progress import alive, count, duration
 from sweeps.remaining import remaining
-from sweeps.run import count_devices, default_stack, meet, open_corpora, part, run_sweep
+from sweeps.run import (
+    Outcome,
+    count_devices,
+    default_stack,
+    meet,
+    open_corpora,
+    part,
+    run_sweep,
+)
+from sweeps.speed import Speed, cores, measured, note_run
 from sweeps.study import Study, ask, built_in, find_study
+from sweeps.sweep import Sweep
 
 # Dense bf16 peak of one chip, FLOP/s, from the makers' data sheets.
 ACCELERATORS = {
@@ -78,26 +92,73 @@ def plan(told: argparse.Namespace) -> Any:
     runs = 1
     if layout.mesh or told.devices is not None:
         runs = layout.runs_at_once(stack, told.devices or count_devices(stack, layout))
+    out = _out(told, study, sweep)
     value = made.summary(stack, layout, runs)
     value["epochs"] = made.most_epochs()
     value["states_kept"], value["disk_bytes"] = to_keep(made)
-    value["device_hours"] = {
-        name: value["flops_shared"] / (peak * UTILISATION) / 3600
-        for name, peak in ACCELERATORS.items()
-    }
-    value["warnings"] = [*study.cautions(settings, sweep), *_repeats(made)]
+    speed = measured(out, stack, cores())
+    _add_hours(made, value, speed)
+    cautions = study.cautions(settings, sweep)
+    value["foreseen"], doubts = foresee(study.foresees(settings, sweep))
+    value["warnings"] = [*cautions, *doubts, *repeats(value["epochs"]), *mixed_rates(made)]
+    limits = _limits(told, speed)
+    if limits:
+        choice = choose(made, remaining(made, _index(out, sweep, made)), limits)
+        value["budget"] = {
+            "taken": len(choice.taken),
+            "costs": choice.costs,
+            "cut": [{"arm": run.arm, **plain(run.values)} for run in choice.cut],
+        }
+        value["warnings"] += described(choice, limits) if choice.cut else []
     if not told.json:
         _print_plan(study, value)
     return value
 
 
-def _repeats(made: Plan) -> list[str]:
-    said = []
-    for name, epochs in made.most_epochs().items():
-        if epochs > 1:
-            verdict = "; lab run will refuse" if epochs > MAX_EPOCHS else ""
-            said.append(f"corpus {name} would be read {epochs:,.1f} times{verdict}")
-    return said
+def _out(told: argparse.Namespace, study: Study, sweep: Sweep) -> Path:
+    return Path(told.out or Path("runs") / f"{study.name}-{sweep.scale}")
+
+
+def _index(out: Path, sweep: Sweep, made: Plan) -> Index:
+    """What a folder holds of a sweep already; only reads. Raises Refused."""
+    folder = Folder(out)
+    folder.refuse_another(sweep, {name: one.digest for name, one in made.corpora.items()})
+    return folder.store.load(set_aside=False)
+
+
+def _limits(told: argparse.Namespace, speed: Speed | None) -> list[Limit]:
+    """The budgets that were told. Raises Refused."""
+    limits = []
+    if told.budget_flops is not None:
+        limits.append(flops_limit(told.budget_flops))
+    if told.budget_hours is not None:
+        if speed is None:
+            raise Refused(
+                "--budget-hours: no speed was measured on this machine; run lab bench step first, "
+                "or give --budget-flops"
+            )
+        known = speed.flops_per_second
+        limits.append(hours_limit(told.budget_hours, lambda one: known(one.path.run.model)))
+    return limits
+
+
+def _add_hours(made: Plan, value: dict[str, Any], speed: Speed | None) -> None:
+    """Hours of every group: on accelerators, assumed; on this machine, if its speed is known."""
+    assumed = f"assumed {UTILISATION:.0%} of peak"
+    value["speed"] = {"accelerators": assumed, "here": speed.source if speed else None}
+    for members, row in zip(made.groups().values(), value["groups"], strict=True):
+        row["device_hours"] = {
+            name: row["flops"] / (peak * UTILISATION) / 3600 for name, peak in ACCELERATORS.items()
+        }
+        row["hours_here"] = None
+        if speed is not None:
+            rate = speed.flops_per_second(made.segments[members[0]].path.run.model)
+            row["hours_here"] = row["flops"] / rate / 3600
+    groups = value["groups"]
+    value["device_hours"] = {
+        name: sum(row["device_hours"][name] for row in groups) for name in ACCELERATORS
+    }
+    value["hours_here"] = sum(row["hours_here"] for row in groups) if speed is not None else None
 
 
 def _print_plan(study: Study, value: dict[str, Any]) -> None:
@@ -109,12 +170,17 @@ def _print_plan(study: Study, value: dict[str, Any]) -> None:
         f"({saved:.2f} times)"
     )
     print(f"FLOPs   {value['flops_shared']:.3g} shared, {value['flops_naive']:.3g} naive")
-    print("  width layers     parameters segments    tokens      states      a step")
+    here = value["speed"]["here"]
+    print(
+        "  width layers     parameters segments    tokens      states      a step   H100-hours here"
+    )
     for group in value["groups"]:
+        hours = f"{group['hours_here'] * 3600:,.0f} s" if here else "?"
         print(
             f"{group['width']:>7} {group['layers']:>6} {group['parameters']:>14,} "
             f"{group['segments']:>8} {count(group['tokens']):>9} "
-            f"{group['state_bytes'] / 2**30:>8,.2f} GB {group['memory_bytes'] / 2**30:>8,.2f} GB"
+            f"{group['state_bytes'] / 2**30:>8,.2f} GB {group['memory_bytes'] / 2**30:>8,.2f} GB "
+            f"{group['device_hours']['H100']:>12,.3g} {hours}"
         )
     stack, devices = value["groups"][0]["stack"], value["devices"]
     where = f"each of {devices} devices will hold" if devices > 1 else "one device will hold"
@@ -124,9 +190,19 @@ def _print_plan(study: Study, value: dict[str, Any]) -> None:
         "that is evaluated is kept (lab gc)"
     )
     hours = ", ".join(f"{name} {hours:,.3g}" for name, hours in value["device_hours"].items())
-    print(f"device-hours at {UTILISATION:.0%} of peak: {hours}")
+    print(f"device-hours, {value['speed']['accelerators']}: {hours}")
+    if here:
+        print(f"here {duration(value['hours_here'] * 3600)}, at the speed of {here}")
+    else:
+        print("here unknown: no speed was measured on this machine; lab bench step measures it")
     reads = ", ".join(f"{name} {epochs:.2f}" for name, epochs in value["epochs"].items())
     print(f"epochs read at most: {reads}")
+    for row in value["foreseen"]:
+        if row["identified"] and not any(one["wide"] for one in row["params"].values()):
+            print(
+                f"foreseen: {row['what']}: {row['law']} from {row['points']} points "
+                f"(condition {row['condition']:.1e}), {expected_text(row)}"
+            )
     for warning in value["warnings"]:
         print(f"warning: {warning}")
 
@@ -139,7 +215,7 @@ def run(told: argparse.Namespace) -> Any:
     begun = time.monotonic()
     study = find_study(told.study)
     settings, sweep = ask(study, told.scale, told.sets, told.axes)
-    out = Path(told.out or Path("runs") / f"{study.name}-{sweep.scale}")
+    out = _out(told, study, sweep)
 
     def say(line: str) -> None:
         print(f"lab: {line}", file=sys.stderr, flush=True)
@@ -147,12 +223,21 @@ def run(told: argparse.Namespace) -> Any:
     study.cautions(settings, sweep)  # refuses what the study could not read, before it is trained
     layout, quiet = _layout(told), told.quiet or told.json
     together = {told.coordinator, told.hosts, told.host} != {None}
+    stack = default_stack(layout or Layout()) if told.stack is None else told.stack
+    limits = _limits(told, measured(out, stack, cores()))
+    if limits and together:
+        raise Refused("--budget-flops and --budget-hours are for one host: leave out --coordinator")
+    if limits:  # too small a budget is refused before anything is written
+        made = make_plan(sweep, open_corpora(sweep))
+        choose(made, remaining(made, _index(out, sweep, made)), limits)
     if together:
         meet(told.coordinator, told.hosts, told.host)
-    outcome = run_sweep(sweep, out, settings, told.stack, quiet, say, layout)
+    limit = Spending(limits, say)
+    outcome = run_sweep(sweep, out, settings, told.stack, quiet, say, layout, limit)
     has_results = part() if together else True
     if not has_results:
         return {"host": told.host, "trained_tokens": outcome.trained_tokens}
+    _note_speed(outcome, out, time.monotonic() - begun)
     from sweeps.write_up import Answer, write_up
 
     answer = Answer(study, settings, outcome.plan, outcome.index, outcome.results, outcome.stack)
@@ -179,6 +264,15 @@ def run(told: argparse.Namespace) -> Any:
         "readings": dict(findings.readings),
         "files": [str(path) for path in files],
     }
+
+
+def _note_speed(outcome: Outcome, out: Path, seconds: float) -> None:
+    """Keep the speed of a sweep that was trained as a whole."""
+    whole = outcome.plan.summary(outcome.stack)
+    if outcome.trained_tokens == whole["tokens_shared"]:
+        dearest = list(outcome.plan.groups().values())[-1][0]
+        model = outcome.plan.segments[dearest].path.run.model
+        note_run(out, model, whole["flops_shared"] / seconds, cores())
 
 
 def _print_findings(findings: Any) -> None:

@@ -6,12 +6,13 @@ after a short rewarm.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lab.errors import Refused
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
+from sweeps.foresight import Expected, Foreseen, Sought
 from sweeps.grid import Grid
 from sweeps.study import Study
 from sweeps.sweep import Evaluations, Sweep
@@ -191,6 +192,104 @@ def cautions(told: Settings, asked: Sweep) -> list[str]:
     return said
 
 
+# What is believed before anything runs: what `lab run cmr` measured at its default scale, at 26,232
+# parameters (critical ratios and seed noise: README, "What it found"; laws: fits of its report).
+# At eps = 0 critical ratios follow `cmr-critical`, at eps = .05 they do not move. Noise is that of
+# one trunk seed, taken as independent from point to point (those of one curve are not quite).
+# Other scales are believed to look alike, horizons counted in the longest one.
+PRIOR = "prior: as at scale tiny"
+PRIOR_LAST = 983_040  # tokens of that horizon there
+CRITICAL = {"a4": 16.0, "s4": 0.803, "b3": 0.0565}  # at eps = 0
+CRITICAL_LATE = 0.55  # at eps = .05
+CRITICAL_SD = 0.024  # from half widths of .05 to .07, t over three trunk seeds
+RATIO_LAWS = {  # parameters, nats of noise
+    "general": ({"alpha": 0.222, "s": 1.90, "beta": 1.760}, 0.006),
+    "domain": ({"alpha": -0.806, "s": 0.211, "beta": 2.617}, 0.012),
+}
+TOKEN_LAWS = {  # of ratios 1/8 (general) and 1/2 (domain), where most of it is identified
+    "cmr-general-tokens": (
+        {"a2": -0.696, "s2": 0.659, "a3": -140.0, "s3": 1.87, "b2": 0.0084},
+        0.006,
+    ),
+    "cmr-domain-tokens": ({"a1": 0.260, "s1": -0.124, "b1": -0.912}, 0.012),
+}
+
+
+def foresees(told: Settings, asked: Sweep) -> Foreseen:
+    """The fits and readings to come, once for arms with seeds, ratios and steps in common."""
+    alike: dict[Any, list[str]] = {}
+    for name, grid in asked.arms.items():
+        seeds = len(grid.axes.get("seed", (0,)))
+        ratios = tuple(sorted(r for r in grid.axes.get("cpt.ratio", ()) if 0 < r < 1))
+        alike.setdefault((seeds, ratios, _tokens_read(asked, grid.base)), []).append(name)
+    fits: list[Expected] = []
+    places: list[Sought] = []
+    for (seeds, ratios, tokens), names in alike.items():
+        arms, fewer = ", ".join(names), 1 / seeds**0.5
+        for eps in sorted({0.0, 0.05} & set(told.eps)):
+            sought = [
+                _critical_place(told, f"{arms}: ", ratios, horizon, eps, CRITICAL_SD * fewer)
+                for horizon in sorted(told.horizons)
+            ]
+            places += sought
+            within = [
+                horizon
+                for horizon, one in zip(sorted(told.horizons), sought, strict=True)
+                if one.low <= one.place <= one.high
+            ]
+            if eps == 0 and len(within) >= 5:  # fewer are not fitted
+                fits.append(
+                    Expected(
+                        f"{arms}: critical ratio against tokens, eps 0",
+                        "cmr-critical",
+                        _at_scale(told, CRITICAL),
+                        {"cpt_tokens": within},
+                        CRITICAL_SD * fewer,
+                        PRIOR,
+                    )
+                )
+        away = min(ratios, key=lambda ratio: abs(ratio - told.held_out_ratio))
+        for whose, (params, noise) in RATIO_LAWS.items() if len(ratios) >= 4 else ():
+            what, kept = f"{arms}: {whose} loss against ratio", [r for r in ratios if r != away]
+            points = {"ratio_domain": kept}
+            fits.append(Expected(what, "cmr-ratio", params, points, noise * fewer, PRIOR))
+        for law, (params, noise) in TOKEN_LAWS.items():
+            if len(tokens) > len(params):
+                what, points = f"{arms}: change of loss, every ratio", {"cpt_tokens": tokens}
+                params = _at_scale(told, params)
+                fits.append(Expected(what, law, params, points, noise * fewer, PRIOR))
+    return Foreseen(tuple(fits), tuple(places))
+
+
+def _critical_place(
+    told: Settings, whose: str, ratios: tuple[float, ...], horizon: int, eps: float, sd: float
+) -> Sought:
+    from fits.laws import law
+
+    place = CRITICAL_LATE
+    if eps == 0:
+        there = {"cpt_tokens": np.array([horizon * PRIOR_LAST / max(told.horizons)])}
+        place = float(law("cmr-critical").predict(CRITICAL, there)[0])
+    what = f"{whose}critical ratio at {horizon:,} tokens, eps {eps:g}"
+    return Sought(what, place, sd, ratios[0], ratios[-1], PRIOR)
+
+
+def _at_scale(told: Settings, params: dict[str, float]) -> dict[str, float]:
+    """Parameters of a law in tokens whose curve ends at this study's longest horizon."""
+    longer = max(told.horizons) / PRIOR_LAST
+    return {
+        name: value * longer ** -params[f"s{name[1:]}"] if name.startswith("a") else value
+        for name, value in params.items()
+    }
+
+
+def _tokens_read(asked: Sweep, base: RunSpec) -> tuple[int, ...]:
+    """Tokens of continual pre-training at which token laws get a point: behind the rewarm."""
+    begun, rewarm = base.phase_start("cpt"), base.phases[1].stage_tokens()[0]
+    read_at = [(step - begun) * base.tokens_per_step for step in asked.evaluate.steps(base)]
+    return tuple(tokens for tokens in read_at if tokens > rewarm)
+
+
 def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
     """Critical ratios first; then the paper's laws."""
     from fits import continual
@@ -304,4 +403,5 @@ STUDY = Study(
     sweep=sweep,
     read=read,
     cautions=cautions,
+    foresees=foresees,
 )

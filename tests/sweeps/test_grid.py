@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lab.errors import Refused
 from lab.spec import ModelSpec, RunSpec, hold, warm
 from sweeps.grid import Grid, get_field, parse_value, parse_values, plain, with_fields
-from tests.sweeps.small import DOMAIN, PEAK, STEP, few, small_run
+from tests.sweeps.small import DOMAIN, GENERAL, PEAK, STEP, few, small_run
 
 RUN = small_run()
 
@@ -163,3 +163,27 @@ def test_a_grid_leaves_its_base_alone() -> None:
     runs: list[RunSpec] = [run for _, run in grid.points()]
     assert len(set(runs)) == 4
     assert plain(grid.base) == before
+
+
+def test_runs_made_of_parts_are_those_made_one_by_one() -> None:
+    axes: dict[str, tuple[Any, ...]] = {
+        "cpt.ratio": (0.0, 0.25),
+        "seed": (0, 3),
+        "phases.1.schedule.0.to_lr": (2e-3, 4e-3),
+        "cpt.mixture.1.corpus": ("prose", GENERAL),  # after the ratio, in the same mixture
+        "model.width": (8, 16),
+        "optimizer.weight_decay": (0, 0.1),
+    }
+    grid = Grid(RUN, axes)
+    for values, run in grid.points():
+        assert run == with_fields(RUN, values)
+    assert grid.corpora() == [GENERAL, DOMAIN, "prose"]
+
+
+def test_parts_of_one_phase_are_checked_together() -> None:
+    step = RUN.tokens_per_step
+    grid = Grid(RUN, {"cpt.tokens": (4 * step, step), "cpt.schedule": (RUN.phases[1].schedule,)})
+    points = grid.points()
+    assert next(points)[1].phases[1].tokens == 4 * step
+    with pytest.raises(Refused, match=r"must leave tokens of the phase's 64 for the open stage"):
+        next(points)
