@@ -85,8 +85,8 @@ def foresee(believed: Foreseen) -> tuple[list[dict[str, Any]], list[str]]:
 
 def _expected(one: Expected) -> dict[str, Any]:
     import pandas as pd
-    from fits.engine.identify import ILL_CONDITIONED
 
+    from fits.engine.identify import ILL_CONDITIONED
     from fits.expected import expected_intervals
     from fits.laws import law
 
