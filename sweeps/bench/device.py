@@ -30,7 +30,8 @@ WAYS: dict[str, tuple[Precision, int]] = {
 def bench_device(repeats: int) -> dict[str, Any]:
     """Largest loss differences from the CPU by way, whether bits repeat, the grid, the large model.
 
-    Differences are in nats over STEPS steps; memory in bytes, estimated and as XLA reports it.
+    Differences are in nats over STEPS steps; memory in bytes, estimated (None where a CPU takes
+    several lanes one after another) and as XLA reports it.
     """
     kind = apart(platform)
     ways = {}
@@ -87,7 +88,9 @@ def _losses(kind: str, precision: Precision, stack: int) -> dict[str, Any]:
     memory = trainer.memory(filled, chunk)
     _, log = trainer.train(filled, chunk)
     lanes_a_device = stack // lanes.mesh.size
-    estimated = lanes_a_device * train_bytes(trainer.shape, A_RUN_A_DEVICE)
+    estimated = None  # of lanes that a device takes one after another there is none
+    if lanes.batched or lanes_a_device == 1:
+        estimated = lanes_a_device * train_bytes(trainer.shape, A_RUN_A_DEVICE)
     losses = np.asarray(log.loss_nats)[0]
     return {"losses": losses, "estimated": estimated, "reported": memory}
 

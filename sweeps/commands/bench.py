@@ -94,11 +94,13 @@ def device(told: argparse.Namespace) -> Any:
     value = bench_device(_repeats(told))
     if not told.json:
         for name, row in value["ways"].items():
+            estimated = row["estimated_bytes"]
             print(
                 f"{value['platform']}, {name}: differs from float32 on the CPU by "
                 f"{row['max_difference_from_cpu']:.2g} nats at most; bits "
                 f"{'repeat' if row['bits_repeat'] else 'do not repeat'}; memory "
-                f"{row['reported_bytes']:,} bytes, estimated {row['estimated_bytes']:,}"
+                f"{row['reported_bytes']:,} bytes"
+                + ("" if estimated is None else f", estimated {estimated:,}")
             )
         apart = value["smoke_max_difference_from_cpu"]
         print(f"smoke grid of cmr: differs by {apart:.2g} nats at most")
