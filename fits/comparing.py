@@ -20,6 +20,7 @@ from fits.folds import flipped_as_large, mean_over_folds
 from fits.form import Law
 from fits.holdouts import HoldOut, hold_out
 from fits.laws import law as law_named
+from fits.plain import for_json
 from fits.result import Fit
 from fits.table import resolve_columns
 
@@ -190,7 +191,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """For JSON; None where a law has no such number."""
         rows = [
-            {key: _plain(value) for key, value in row.items()}
+            {key: for_json(value) for key, value in row.items()}
             for row in self.table.to_dict("records")
         ]
         return {
@@ -370,11 +371,3 @@ def _difference(difference: float, error: float) -> str:
     if math.isnan(difference) or difference == 0 == error:
         return "-"
     return f"{difference:.2g} +- {error:.1g}"
-
-
-def _plain(value: Any) -> Any:
-    import pandas as pd
-
-    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value

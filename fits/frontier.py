@@ -18,6 +18,7 @@ from fits.engine.uncertainty import t_quantile
 from fits.errors import Refused
 from fits.form import Variable
 from fits.interval import Interval
+from fits.plain import for_json
 from fits.table import column_values, require_column
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class Frontier:
                 for name, law in self.laws.items()
             },
             "optima": [
-                {key: _plain(value) for key, value in row.items()}
+                {key: for_json(value) for key, value in row.items()}
                 for row in self.optima.to_dict("records")
             ],
             "notes": list(self.notes),
@@ -301,8 +302,3 @@ def _range(one: Interval) -> str:
     if one.low is None or one.high is None:
         return "open"
     return f"[{one.low:.4f}, {one.high:.4f}]"
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -23,6 +23,7 @@ from fits.fitting import fit, with_held_out
 from fits.folds import Split, by_folds, by_group, fit_splits, into_future, mean_over_folds
 from fits.form import Law
 from fits.interval import Interval
+from fits.plain import for_json
 from fits.result import Fit, HeldOut
 from fits.variables import different, take
 
@@ -174,7 +175,7 @@ class HoldOut:
             "how": self.how,
             "mean_relative_error": _with_interval(mean, of_mean),
             "rms_relative_error": _with_interval(rms, of_rms),
-            "worst_relative_error": _finite(self.worst().relative_error),
+            "worst_relative_error": for_json(self.worst().relative_error),
             "band": {"held": held, "of": banded},
             "unpredicted": self.unpredicted,
             "folds": [
@@ -185,10 +186,10 @@ class HoldOut:
                         {
                             **row.variables,
                             "observed": row.observed,
-                            "predicted": _finite(row.predicted),
+                            "predicted": for_json(row.predicted),
                             "low": row.low,
                             "high": row.high,
-                            "relative_error": _finite(row.relative_error),
+                            "relative_error": for_json(row.relative_error),
                         }
                         for row in (one.fit.held_out if one.fit else ())
                     ],
@@ -345,8 +346,4 @@ def _fit_folds(
 
 
 def _with_interval(value: float, own: Interval) -> dict[str, Any]:
-    return {"value": _finite(value), "low": own.low, "high": own.high, "method": own.method}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return {"value": for_json(value), "low": own.low, "high": own.high, "method": own.method}

@@ -14,6 +14,7 @@ from fits.files import write_whole
 from fits.form import GROUP, Law
 from fits.interval import Interval
 from fits.laws import law as law_named
+from fits.plain import for_json, plain
 from fits.result import Fit, HeldOut
 from fits.shared import shared_law
 from fits.variables import finite, variables_from_dict, variables_to_dict
@@ -65,11 +66,11 @@ def to_dict(one: Fit) -> dict[str, Any]:
         "name": one.name,
         "law": one.law_name,
         "shared": _shared_to_dict(one),
-        "group": {key: _plain(value) for key, value in one.group.items()},
+        "group": {key: plain(value) for key, value in one.group.items()},
         "params": {key: _param(one, key, value) for key, value in one.params.items()},
         "level": one.level,
         "objective": {"name": one.objective, "value": one.objective_value},
-        "bounds": {name: [_finite(end) for end in ends] for name, ends in one.bounds.items()},
+        "bounds": {name: [for_json(end) for end in ends] for name, ends in one.bounds.items()},
         "starts": one.starts,
         "agree": one.agree,
         "status": one.status,
@@ -78,9 +79,10 @@ def to_dict(one: Fit) -> dict[str, Any]:
         "residual_rms": one.residual_rms,
         "holdout": {
             "rows": [
-                {**vars(row), "relative_error": _finite(row.relative_error)} for row in one.held_out
+                {**vars(row), "relative_error": for_json(row.relative_error)}
+                for row in one.held_out
             ],
-            "max_relative_error": _finite(one.max_relative_error),
+            "max_relative_error": for_json(one.max_relative_error),
         },
         "notes": list(one.notes),
         "exclusions": list(one.exclusions),
@@ -188,7 +190,7 @@ def _shared_to_dict(one: Fit) -> dict[str, Any] | None:
         return None
     return {
         "per": one.law.per,
-        "groups": [_plain(value) for value in one.law.groups],
+        "groups": [plain(value) for value in one.law.groups],
         "parameters": [name for name in one.law.names if not name.endswith("]")],
     }
 
@@ -255,11 +257,3 @@ def _count(value: Any, least: int) -> int:
 
 def _end(value: Any) -> float | None:
     return None if value is None else _number(value)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

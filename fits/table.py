@@ -12,6 +12,7 @@ import numpy as np
 from fits.errors import Refused
 from fits.files import write_whole
 from fits.form import Law, Variable
+from fits.plain import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +161,7 @@ def column_values(one: Variable, frame: "pd.DataFrame", column: str) -> np.ndarr
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        where, value = frame.index[bad[0]], _plain(frame[column].iloc[bad[0]])
+        where, value = frame.index[bad[0]], plain(frame[column].iloc[bad[0]])
         raise Refused(
             f"column {column!r}: {value!r} in row {where} is not a finite number "
             f"({len(bad)} such): leave those rows out"
@@ -185,7 +186,3 @@ def write_table(frame: "pd.DataFrame", path: str | Path) -> None:
         write_whole(path, stream.getvalue())
     else:
         raise Refused(f"cannot write {path.name}: a table ends in .csv or .parquet")
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

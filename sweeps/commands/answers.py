@@ -4,9 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fits.errors import Refused
+from fits.plain import for_json, rows_for_json
 from fits.table import read_table, rows_where
 from sweeps.commands.laws import chosen_fits, number, pairs
 
@@ -22,8 +21,7 @@ def allocate(told: argparse.Namespace) -> Any:
     values = []
     for one in chosen_fits(told.fit, told.name):
         found = split(one, flops, flop_per_param_token=told.flop_per_param_token, at=at)
-        table = found.table().replace([np.inf, -np.inf], np.nan).astype(object)
-        rows = table.where(table.notna(), None).to_dict("records")
+        rows = rows_for_json(found.table().to_dict("records"))
         notes = [note for optimum in found.optima for note in optimum.notes]
         values.append({"fit": one.label(), "optima": rows, "notes": notes})
         if not told.json:
@@ -45,11 +43,11 @@ def design(told: argparse.Namespace) -> Any:
         print(found.summary())
     return {
         "target": found.target,
-        "half_width": found.half_width,
-        "best": found.best,
-        "best_per_cost": found.best_per_cost,
-        "candidates": found.candidates.to_dict("records"),
-        "sequence": found.sequence.to_dict("records"),
+        "half_width": for_json(found.half_width),
+        "best": for_json(found.best),
+        "best_per_cost": for_json(found.best_per_cost),
+        "candidates": rows_for_json(found.candidates.to_dict("records")),
+        "sequence": rows_for_json(found.sequence.to_dict("records")),
     }
 
 
