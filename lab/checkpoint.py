@@ -11,8 +11,10 @@ and 10 files for what a NumPy file takes 2 ms (a state of 79,000 numbers, two co
 import hashlib
 import logging
 import os
+import sys
 import zipfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +52,34 @@ def unflatten(abstract: Any, named: Mapping[str, Any]) -> Any:
     return jax.tree.unflatten(structure, out)
 
 
+@cache
+def _hush() -> None:
+    """Keep off the terminal what tensorstore's writes tell orbax's loop after orbax gave up."""
+    before = sys.unraisablehook
+
+    def hook(seen: "sys.UnraisableHookArgs") -> None:
+        if str(seen.exc_value) != "Event loop is closed":
+            before(seen)
+
+    sys.unraisablehook = hook
+
+
 def _checkpointer() -> Any:
-    """Of this host alone: orbax waits for no other, whether others are training along or not."""
+    """Of this host alone: orbax waits for no other, whether others are training along or not.
+
+    Folders are made before its threads start: on a full disk they would wait for theirs, and the
+    process for them, for minutes. What it cannot do it raises, and need not log.
+    """
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    _hush()
     me = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix="alone"
     )
-    return ocp.StandardCheckpointer(multiprocessing_options=alone)
+    at_once = ocp.options.AsyncOptions(create_directories_asynchronously=False)
+    return ocp.StandardCheckpointer(async_options=at_once, multiprocessing_options=alone)
 
 
 def save(folder: Path, state: Any) -> None:
