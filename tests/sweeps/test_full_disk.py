@@ -173,7 +173,7 @@ QUIETLY = ["--stack", "2", "--quiet"]
 WRITTEN = ("results.csv", "results.parquet", "fit.json", "tables/last_losses.csv")
 
 
-@pytest.mark.parametrize("writes", range(19))
+@pytest.mark.parametrize("writes", range(33))  # all there are
 def test_a_disk_that_is_full_while_the_answer_is_written_is_one_line(
     lab_command: Lab, mine: Path, tmp_path: Path, writes: int
 ) -> None:
