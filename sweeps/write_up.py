@@ -93,11 +93,20 @@ def write_up(answer: Answer, out: Path) -> "tuple[Findings, list[Verdict], list[
 
 
 def write_report_page(answer: Answer, findings: "Findings", path: Path) -> None:
-    """Write `report.html`. Raises Refused."""
-    from fits.report import write_report
+    """Write the report as one HTML page, or (.md) as Markdown with its figures beside it.
 
+    Raises Refused, Failed.
+    """
     question = answer.study.question
     title = f"{answer.study.title} — {answer.plan.sweep.scale}"
+    if path.suffix == ".md":
+        from fits.report_markdown import write_markdown
+
+        command = f"lab run {answer.study.name} --scale {answer.plan.sweep.scale}"
+        write_markdown(path, title, question, findings, _facts(answer), command)
+        return
+    from fits.report import write_report
+
     write_report(path, title, question, findings, _facts(answer), _details(answer))
 
 

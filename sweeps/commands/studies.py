@@ -395,8 +395,8 @@ def report(told: argparse.Namespace) -> Any:
     from sweeps.write_up import write_report_page
 
     to = Path(told.to)
-    if to.suffix != ".html":
-        raise Refused(f"cannot write {to.name}: a report ends in .html")
+    if to.suffix not in (".html", ".md"):
+        raise Refused(f"cannot write {to.name}: a report ends in .html or .md")
     answer = _answer(told.folder, told.study)
     write_report_page(answer, answer.findings(), to)
     if not told.json:
