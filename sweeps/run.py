@@ -133,6 +133,7 @@ def _train(
     layout: Layout,
     quiet: bool,
 ) -> int:
+    from lab import hosts
     from sweeps.engines.local import LocalEngine  # jax: only whoever trains pays for it
 
     tokens = flops = 0
@@ -141,12 +142,10 @@ def _train(
         steps = piece.stop - piece.start
         tokens += steps * segment.path.run.tokens_per_step
         flops += segment.flops * steps // (segment.stop - segment.start)
-    from lab import hosts
-
     place = folder.path if hosts.first() else None
     with Display(tokens, flops, len(work), place, quiet) as display:
-        LocalEngine(plan, folder.store, stack, display, layout).train(work, dict(index.states))
-    return tokens
+        engine = LocalEngine(plan, folder.store, stack, display, layout)
+        return engine.train(work, dict(index.states))
 
 
 def fitting_stack(plan: Plan, layout: Layout) -> int:
