@@ -24,6 +24,7 @@ import pytest
 
 import fits.errors
 from lab.errors import Failed, Refused
+from lab.store import MARKER
 from sweeps.cli import main
 from sweeps.progress import PROGRESS_FILE
 from sweeps.run import Outcome
@@ -52,7 +53,7 @@ def little(undisturbed: Path) -> Outcome:
 
 def assert_goes_on(out: Path, little: Outcome) -> None:
     """With room again, what is missing is trained, once, and the table has the same bits."""
-    committed = len(list(out.glob("segments/*/DONE.json")))
+    committed = len(list(out.glob(f"segments/*/{MARKER}")))
     after = trained(out, LITTLE)
     assert csv(after) == csv(little)
     assert after.trained_tokens == [TRUNK + BRANCH, BRANCH, 0][committed] * STEP
@@ -73,6 +74,8 @@ class Disk:
         place = os.path.abspath(os.fspath(path))
         if not place.startswith(self.folder) or place.endswith(PROGRESS_FILE):
             return  # what is shown meanwhile is written by the clock, and may fail
+        if place.endswith(MARKER):
+            self.markers.append(self.left)
         if self.left == 0:
             self.full = True
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
@@ -105,7 +108,7 @@ def room_for(folder: Path, writes: int) -> Iterator[Disk]:
             patch.setattr(module, "open", on(open, 0, _writes))
         patch.setattr(os, "open", on(os.open, 0, _creates))
         patch.setattr(os, "mkdir", on(os.mkdir, 0))
-        patch.setattr(os, "link", on(os.link, 1, lambda *_: disk.markers.append(disk.left) or True))
+        patch.setattr(os, "link", on(os.link, 1))
         patch.setattr(os, "replace", on(os.replace, 1))
         yield disk
 
@@ -124,8 +127,8 @@ def waiting(threads: set[threading.Thread]) -> list[str]:
     return [one.name for one in others]
 
 
-TO_THE_MARKER = 27  # writes of the first segment, its marker the last, and what comes before it
-WRITES = [*range(TO_THE_MARKER), *range(TO_THE_MARKER, 44, 4)]
+TO_THE_MARKER = 29  # writes of the first segment, its marker the last, and what comes before it
+WRITES = [*range(TO_THE_MARKER), *range(TO_THE_MARKER, 48, 6)]
 
 
 @pytest.mark.parametrize("writes", WRITES)
@@ -157,8 +160,8 @@ def test_these_are_all_writes_of_the_little_sweep(tmp_path: Path) -> None:
         trained(tmp_path / "out", LITTLE)
     first, second = (1001 - left for left in disk.markers)
     assert first == TO_THE_MARKER
-    assert 1000 - disk.left == second
-    assert WRITES[-1] == second - 1
+    assert second - 1 == WRITES[-1]
+    assert 1000 - disk.left == second + 1  # the lease, given back
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +170,11 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("mine")
     assert main(["run", str(study_file(place)), "--out", str(place / "out"), *QUIETLY]) == 0
     return place
+
+
+def shown(files: dict[str, bytes]) -> set[str]:
+    """Names of files without those that begin with a dot: locks, leases."""
+    return {name for name in files if not name.startswith(".")}
 
 
 QUIETLY = ["--stack", "2", "--quiet"]
@@ -191,13 +199,13 @@ def test_a_disk_that_is_full_while_the_answer_is_written_is_one_line(
     assert re.search(f"^lab: .*({FULL})", err)
     left = files_below(out)
     assert code == (2 if left == before and "cannot write to" in err else 1)
-    for name in WRITTEN:  # each whole, or not there
+    for name in WRITTEN:  # each is whole, or as it was
         assert left.get(name) in (whole[name], before.get(name))
     assert not [name for name in left if name.endswith(".partial")]
     assert lab_command(*told)[0] == 0
     after = files_below(out)
     assert {name: after[name] for name in WRITTEN} == {name: whole[name] for name in WRITTEN}
-    assert after.keys() == whole.keys()
+    assert shown(after) == shown(whole)
 
 
 @pytest.mark.parametrize("to", ["table.csv", "table.parquet", "steps.csv"])
@@ -238,7 +246,7 @@ def blocks(folder: Path) -> int:
     return sum(-(-len(content) // 4096) * 4096 for content in files_below(folder).values())
 
 
-@pytest.mark.parametrize("share", [0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.7, 0.9])
 def test_a_small_disk_costs_no_number(
     tmp_path: Path, undisturbed: Path, little: Outcome, share: float
 ) -> None:
