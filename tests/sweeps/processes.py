@@ -1,0 +1,108 @@
+"""Real processes that train one small study, slowly enough to be disturbed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.sweeps.small import ROOT, study_file
+
+BRANCH = 60
+STEPS = 4 + 2 * BRANCH  # of its trunk and two branches
+LIMIT_SECONDS = 120
+
+# What a test tells the process, by environment: seconds a chunk of four steps takes, seconds after
+# which its leases are stale, seconds that may be silent, whether the wall clock jumps.
+DISTURBED = """
+import os
+import time
+from functools import partial
+
+import sweeps.engines.local
+import sweeps.leases
+import sweeps.watchdog
+from lab.train import Trainer
+from sweeps.progress import Display
+
+engine = partial(sweeps.engines.local.LocalEngine, chunk_steps=4, commit_seconds=0.2)
+sweeps.engines.local.LocalEngine = engine
+sweeps.leases.LEASE_SECONDS = float(os.environ.get("TEST_LEASE", "600"))
+sweeps.leases.BEAT_SECONDS = 0.0
+sweeps.watchdog.HANG_SECONDS = float(os.environ.get("TEST_HANG", "1800"))
+trained = Display.trained
+
+
+def slowly(self, tokens, flops):
+    time.sleep(float(os.environ.get("TEST_SLOW", "0")))
+    trained(self, tokens, flops)
+
+
+Display.trained = slowly
+if "TEST_JUMP" in os.environ:
+    right, jumps = time.time, [0]
+
+    def jumping():
+        jumps[0] += 1
+        return right() + (-1) ** jumps[0] * 1e6 * jumps[0]
+
+    time.time = jumping
+if "TEST_HANGS" in os.environ:
+    Trainer.train = lambda self, *told: time.sleep(3600)
+"""
+
+
+def disturbed_study(folder: Path) -> Path:
+    """A study file that does what its environment says."""
+    path = study_file(folder)
+    path.write_text(path.read_text() + DISTURBED)
+    return path
+
+
+def start(study: Path, out: Path, **told: object) -> subprocess.Popen[str]:
+    """`lab run` of the study on one lane; `told` is its environment, TEST_ left out."""
+    command = ["run", str(study), "--set", f"branch={BRANCH}", "--out", str(out), "--stack", "1"]
+    named = {f"TEST_{name.upper()}": str(value) for name, value in told.items()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "sweeps.cli", *command, "--json"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **named},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a process, once it has ended."""
+    out, errors = process.communicate(timeout=LIMIT_SECONDS)
+    return process.returncode, out, errors
+
+
+def well(process: subprocess.Popen[str]) -> Any:
+    """What a process that must end well printed."""
+    code, out, errors = ended(process)
+    assert code == 0, errors
+    return json.loads(out)
+
+
+def until(what: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
+    """Wait for something that living processes bring about."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not what():
+        for one in processes:
+            assert one.poll() is None, ended(one)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def markers(out: Path) -> int:
+    """Attempts that are committed."""
+    return len(list(out.glob("segments/*/DONE.json")))
+
+
+def tables(out: Path) -> tuple[bytes, bytes]:
+    """Every byte of the results."""
+    return (out / "results.csv").read_bytes(), (out / "results.parquet").read_bytes()
