@@ -11,8 +11,8 @@ import importlib.util
 import pkgutil
 import sys
 import typing
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from lab.spec import read
 from sweeps.foresight import Foreseen
 from sweeps.grid import get_field, parse_value, plain
 from sweeps.sweep import Sweep
+from sweeps.target import Target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,8 +39,9 @@ class Study:
     `settings(scale)` gives a frozen dataclass of what the study itself can be told (`--set`);
     `sweep(settings, scale)` the runs; `read(results, settings, sweep)` the findings;
     `cautions(settings, sweep)` what this design cannot identify, said before anything runs; it
-    raises Refused where the study could read nothing. `foresees(settings, sweep)` the fits it will
-    make, under a stated prior, from which follow the intervals that the design can give.
+    raises Refused where the study could read nothing. `foresees(settings, sweep)` the fits it
+    will make, under a stated prior, from which follow the intervals that the design can give.
+    `targets` are the numbers that `lab run --until` can narrow, by name.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Study:
     scales: tuple[str, ...] = SCALES
     default_scale: str = "tiny"
     foresees: Callable[[Any, Sweep], Foreseen] = lambda settings, sweep: Foreseen()
+    targets: Mapping[str, Target] = field(default_factory=dict)
 
 
 def built_in() -> dict[str, str]:

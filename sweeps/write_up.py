@@ -2,8 +2,8 @@
 
 import json
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from lab.spec import canonical
 from lab.store import Index
 from sweeps.plan import Plan
 from sweeps.progress import count
+from sweeps.rounds import Round, chosen_runs, tables
 from sweeps.study import Study
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy
 
 @dataclass(frozen=True)
 class Answer:
-    """A study's findings on the runs of a folder, and where they came from."""
+    """A study's findings on the runs of a folder, and where they came from.
+
+    `rounds` are those of `lab run --until`, if there were any.
+    """
 
     study: Study
     settings: Any
@@ -32,10 +36,29 @@ class Answer:
     index: Index
     results: "pd.DataFrame"
     stack: int
+    rounds: Sequence[Round] = ()
 
     def findings(self) -> "Findings":
         """What the study says. Raises Refused when the table does not hold enough to say it."""
-        return self.study.read(self.results, self.settings, self.plan.sweep)
+        found = self.study.read(self.results, self.settings, self.plan.sweep)
+        if not self.rounds:
+            return found
+        full = sum(one.flops for one in self.plan.segments)
+        measured = {
+            name: target.measured(self.results, self.settings, self.plan.sweep)
+            for name, target in self.study.targets.items()
+        }
+        note = (
+            f"{len(self.rounds)} adaptive rounds chose {len(chosen_runs(self.plan, self.rounds))} "
+            f"of {len(self.plan.runs)} runs to narrow {', '.join(self._narrowed())}: what other "
+            "runs would tell is missing here, and a width that ended the rounds was looked at "
+            "several times (lab bench adaptive measures what that costs)."
+        )
+        more = tables(self.rounds, measured, float(full))
+        return replace(found, tables=[*found.tables, *more], notes=[*found.notes, note])
+
+    def _narrowed(self) -> list[str]:
+        return list(dict.fromkeys(one.target for one in self.rounds))
 
 
 def write_up(answer: Answer, out: Path) -> tuple["Findings", list[Path]]:

@@ -5,6 +5,7 @@ import importlib
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lab.errors import Refused
 from lab.layout import Layout, parse_mesh
 from lab.spec import read
 from lab.store import Index
+from sweeps.adaptive import Rounds, aim, ended_lines, first_round, until_lines
 from sweeps.budget import Limit, Spending, choose, described, flops_limit, hours_limit
 from sweeps.folder import Folder, Held
 from sweeps.foresight import expected_text, foresee, mixed_rates, repeats
@@ -20,6 +22,7 @@ from sweeps.kept import disk_size, to_keep
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import alive, count, duration
 from sweeps.remaining import remaining
+from sweeps.rounds import read_rounds
 from sweeps.run import (
     Outcome,
     count_devices,
@@ -110,8 +113,14 @@ def plan(told: argparse.Namespace) -> Any:
             "cut": [{"arm": run.arm, **plain(run.values)} for run in choice.cut],
         }
         value["warnings"] += described(choice, limits) if choice.cut else []
+    if told.until is not None:
+        held = _index(out, sweep, made)
+        asked = aim(told.until, study, settings, made)
+        value["until"] = first_round(asked, out, made, remaining(made, held), held)
     if not told.json:
         _print_plan(study, value)
+        for line in until_lines(value.get("until")):
+            print(line)
     return value
 
 
@@ -227,27 +236,38 @@ def run(told: argparse.Namespace) -> Any:
     limits = _limits(told, measured(out, stack, cores()))
     if limits and together:
         raise Refused("--budget-flops and --budget-hours are for one host: leave out --coordinator")
-    if limits:  # too small a budget is refused before anything is written
+    until = None
+    if told.until is not None:
+        if together:
+            raise Refused("--until is for one host: leave out --coordinator")
+        made = make_plan(sweep, open_corpora(sweep))
+        until = Rounds(aim(told.until, study, settings, made), out, Spending(limits, say), say)
+        until.refuse(made, _index(out, sweep, made))
+    elif limits:  # too small a budget is refused before anything is written
         made = make_plan(sweep, open_corpora(sweep))
         choose(made, remaining(made, _index(out, sweep, made)), limits)
     if together:
         meet(told.coordinator, told.hosts, told.host)
-    limit = Spending(limits, say)
-    outcome = run_sweep(sweep, out, settings, told.stack, quiet, say, layout, limit)
+    train = partial(run_sweep, sweep, out, settings, told.stack, quiet, say, layout)
+    outcome = until.train(train) if until else train(limit=Spending(limits, say))
     has_results = part() if together else True
     if not has_results:
         return {"host": told.host, "trained_tokens": outcome.trained_tokens}
     _note_speed(outcome, out, time.monotonic() - begun)
     from sweeps.write_up import Answer, write_up
 
-    answer = Answer(study, settings, outcome.plan, outcome.index, outcome.results, outcome.stack)
+    held, rounds = outcome.results, read_rounds(out)
+    answer = Answer(study, settings, outcome.plan, outcome.index, held, outcome.stack, rounds)
     ill = outcome.results[outcome.results["status"].isin(["diverged", "diverged parent"])]
     for (arm, name, status), _ in ill.groupby(["arm", "run", "status"]):
         say(f"run {name} of arm {arm}: {status}; the fit leaves it out")
     findings, files = write_up(answer, out)
     seconds = time.monotonic() - begun
+    value = {} if until is None else {"until": until.summary(outcome)}
     if not told.json:
         _print_findings(findings)
+        for line in ended_lines(value.get("until")):
+            print(line)
         done = (
             f"trained {count(outcome.trained_tokens)} tokens"
             if outcome.trained_tokens
@@ -263,6 +283,7 @@ def run(told: argparse.Namespace) -> Any:
         "headline": findings.headline,
         "readings": dict(findings.readings),
         "files": [str(path) for path in files],
+        **value,
     }
 
 
@@ -363,7 +384,8 @@ def _answer(source: str, study_file: str | None) -> Any:
     study = find_study(study_file or held.sweep.study)
     settings = read(type(study.settings(held.sweep.scale)), held.settings, "settings")
     index = folder.store.load(set_aside=False)
-    return Answer(study, settings, made, index, table(made, index), held.stack)
+    rounds = read_rounds(folder.path)
+    return Answer(study, settings, made, index, table(made, index), held.stack, rounds)
 
 
 def report(told: argparse.Namespace) -> Any:
