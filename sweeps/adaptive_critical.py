@@ -119,6 +119,7 @@ def _known(
 ) -> "tuple[dict[Cell, float], Critical | None, float]":
     """Changes by (seed, ratio) in (0, 1), the reading if there is one, and its tolerance."""
     from fits.critical import critical_ratio
+    from fits.errors import Refused
 
     _, _, grid = _axes(asked)
     here, tolerances = _changes(results, told, asked), sorted(told.eps)
@@ -129,10 +130,11 @@ def _known(
         (int(seed), float(ratio)): float(change)
         for seed, ratio, change in zip(inner["seed"], inner["ratio"], inner["change"], strict=True)
     }
-    if len({ratio for _, ratio in known}) < 2:
-        return known, None, tolerances[0]
     for eps in tolerances:
-        one = critical_ratio(here, eps)
+        try:
+            one = critical_ratio(here, eps)
+        except Refused:  # no two ratios that its seeds have in common
+            return known, None, tolerances[0]
         beyond = (one.censored == "<" and one.grid[0] == grid[0]) or (
             one.censored == ">" and one.grid[-1] == grid[-1]
         )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fits.figures.adaptive_figure import ABOUT, Course, adaptive_figure
+from fits.figures.adaptive_figure import ABOUT, ADAPTIVE, Course, adaptive_figure
 from fits.figures.plots import Figure
 from lab.store import EvaluationRow, Index
 from sweeps.adaptive import Aim, of_runs, price
@@ -168,13 +168,18 @@ def adaptive(one: World, grid: Grid, wanted: float) -> Trial:
     return Trial(reached, decision.reading, path, rounds, inside)
 
 
-def in_order(one: World, grid: Grid, runs: Sequence[PlannedRun]) -> Spent:
-    """FLOPs spent and width whenever the reading has changed, runs in an order told beforehand."""
+def in_order(one: World, grid: Grid, runs: Sequence[PlannedRun], every: int = 1) -> Spent:
+    """FLOPs spent and width, runs in an order told beforehand.
+
+    Looked at whenever `every` more runs that enter the reading are there, and at the end.
+    """
     index, path = Index(), []
-    for count, run in enumerate(runs, 1):
-        train(one, grid, index, [run])
-        if run in grid.read:
-            path.append((grid.flops(runs[:count]), grid.reading(index).width))
+    entering = [count for count, run in enumerate(runs, 1) if run in grid.read]
+    done = 0
+    for count in [*entering[every - 1 :: every], len(runs)]:
+        train(one, grid, index, runs[done:count])
+        path.append((grid.flops(runs[:count]), grid.reading(index).width))
+        done = count
     return path
 
 
@@ -207,7 +212,7 @@ def bench_adaptive(worlds: int) -> tuple[dict[str, Any], Figure]:
         exact.append((one, adaptive(one, grid, reading.width)))
         about.append((one, adaptive(one, grid, ABOUT * reading.width)))
         ways = {
-            "adaptive rounds": about[-1][1].path,
+            ADAPTIVE: about[-1][1].path,
             "listed order": in_order(one, grid, grid.plan.runs),
             "random order": in_order(one, grid, shuffled(grid, one.number)),
         }
@@ -215,7 +220,19 @@ def bench_adaptive(worlds: int) -> tuple[dict[str, Any], Figure]:
             shares = [(spent / whole, width / reading.width) for spent, width in path]
             courses.append(Course(name, one.number, shares))
     more = grid_of(SEEDS)
-    many = [(one, adaptive(one, more, WANTED)) for one in map(world, range(worlds))]
+    more_whole = more.flops(more.plan.runs)
+    many: list[tuple[World, Trial]] = []
+    wider: list[Course] = []
+    for one in map(world, range(worlds)):
+        many.append((one, adaptive(one, more, WANTED)))
+        ways = {
+            ADAPTIVE: many[-1][1].path,
+            "listed order": in_order(one, more, more.plan.runs, every=5),
+            "random order": in_order(one, more, shuffled(more, one.number), every=5),
+        }
+        for name, path in ways.items():
+            shares = [(spent / more_whole, width) for spent, width in path]
+            wider.append(Course(name, one.number, shares))
     value = {
         "worlds": worlds,
         "grid_leaves_an_end_open": worlds - len(held),
@@ -225,13 +242,13 @@ def bench_adaptive(worlds: int) -> tuple[dict[str, Any], Figure]:
         "exact": _summary(exact, whole, small),
         "about": {"times": ABOUT, **_summary(about, whole, small)},
         "many_seeds": {
-            "seeds": SEEDS,
+            "of_seeds": SEEDS,
             "wanted": WANTED,
-            **_summary(many, more.flops(more.plan.runs), more.flops(more.smallest)),
+            **_summary(many, more_whole, more.flops(more.smallest)),
         },
         "seconds": time.perf_counter() - begun,
     }
-    return value, adaptive_figure(courses, small / whole)
+    return value, adaptive_figure(courses, small / whole, wider, WANTED)
 
 
 def _summary(trials: list[tuple[World, Trial]], whole: float, small: float) -> dict[str, Any]:

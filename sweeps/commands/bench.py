@@ -157,13 +157,12 @@ def _print_rounds(value: dict[str, Any]) -> None:
     rows = (
         ("the grid's width", value["exact"]),
         (f"{about['times']:g} times that", about),
-        (f"{many['wanted']:g}, of {many['seeds']} seeds", many),
+        (f"{many['wanted']:g}, of {many['of_seeds']} seeds", many),
     )
     print(
-        "median (10 % .. 90 %)     reached   % of grid              % of the size    seeds  ",
-        end="",
+        "median (10 % .. 90 %)     reached   % of grid              % of the size     seeds   "
+        "coverage, predictions inside"
     )
-    print("coverage, predictions inside")
     for name, one in rows:
         if one["share_of_grid"] is None:
             continue
