@@ -156,7 +156,7 @@ class Rounds:
         append_round(self.out, one)
         for line in described(one, decision.reading.text, self.aim.condition):
             self.say(line)
-        return [foreseen.run for foreseen in decision.proposal.runs]
+        return chosen_runs(plan, read_rounds(self.out))
 
     def summary(self, outcome: Outcome) -> dict[str, Any]:
         """For `--json` and the last lines: plain data."""

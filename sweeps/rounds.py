@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fits.report import Table
 
 ROUNDS_FILE = "rounds.jsonl"
+LOCK_FILE = ".rounds.lock"
 _NUMBERS = ("predicted", "low", "high")
 
 
@@ -106,11 +107,20 @@ def chosen_runs(plan: Plan, rounds: Sequence[Round]) -> list[PlannedRun]:
 
 
 def append_round(folder: Path, one: Round) -> None:
-    """Write one more line: all of it or nothing. Raises Failed."""
+    """Write one more line: all of it or nothing. Raises Failed.
+
+    Where somebody has written that round meanwhile, theirs stands: of the same results they have
+    decided the same.
+    """
+    from filelock import FileLock
+
     path = folder / ROUNDS_FILE
-    before = path.read_bytes() if path.exists() else b""
-    line = json.dumps(one.to_json(), allow_nan=False) + "\n"
-    write_whole(path, before + line.encode())
+    with FileLock(folder / LOCK_FILE):
+        if len(read_rounds(folder)) >= one.number:
+            return
+        before = path.read_bytes() if path.exists() else b""
+        line = json.dumps(one.to_json(), allow_nan=False) + "\n"
+        write_whole(path, before + line.encode())
 
 
 def _round(tree: dict[str, Any], number: int) -> Round:
