@@ -25,7 +25,7 @@ from sweeps.rounds import (
     Round,
     append_round,
     chosen_runs,
-    foretold,
+    expected_run,
     predictions,
     read_rounds,
 )
@@ -123,12 +123,12 @@ class Rounds:
         if left and self.spending.limits:
             choose(dataclasses.replace(plan, runs=left), of_runs(todo, left), self.spending.limits)
 
-    def train(self, run_sweep: Callable[..., Outcome]) -> Outcome:
-        """Round after round, until there is a verdict. `run_sweep` takes `limit`, and all else."""
+    def train(self, run: "Callable[[Rounds], Outcome]") -> Outcome:
+        """Round after round, until there is a verdict. `run` is `run_sweep`, told all but a limit."""
         trained = 0
         while True:
             self._told = False
-            outcome = run_sweep(limit=self)
+            outcome = run(self)
             trained += outcome.trained_tokens
             if self.verdict is not None:
                 return dataclasses.replace(outcome, trained_tokens=trained)
@@ -195,7 +195,7 @@ def a_round(asked: Aim, decision: Decision, number: int, plan: Plan, todo: Remai
         proposal.expected,
         proposal.reach if math.isfinite(proposal.reach) else None,
         price(plan, todo, [one.run for one in proposal.runs]),
-        tuple(foretold(one) for one in proposal.runs),
+        tuple(expected_run(one) for one in proposal.runs),
     )
 
 

@@ -27,7 +27,7 @@ _NUMBERS = ("predicted", "low", "high")
 
 
 @dataclass(frozen=True)
-class Foretold:
+class ExpectedRun:
     """A run of a round, and the interval in which its measurement was expected."""
 
     arm: str
@@ -56,7 +56,7 @@ class Round:
     expected: Mapping[str, Any]
     reach: float | None
     flops: float
-    runs: tuple[Foretold, ...]
+    runs: tuple[ExpectedRun, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as it stands in the file."""
@@ -76,10 +76,10 @@ class Round:
         }
 
 
-def foretold(one: Predicted) -> Foretold:
+def expected_run(one: Predicted) -> ExpectedRun:
     """As it is written down."""
     values = dict(plain(one.run.values))
-    return Foretold(one.run.arm, values, one.predicted, one.low, one.high)
+    return ExpectedRun(one.run.arm, values, one.predicted, one.low, one.high)
 
 
 def read_rounds(folder: Path) -> list[Round]:
@@ -127,7 +127,7 @@ def _round(tree: dict[str, Any], number: int) -> Round:
     if tree["round"] != number:
         raise ValueError(f"round {tree['round']} where {number} should stand")
     runs = tuple(
-        Foretold(str(one["arm"]), dict(one["values"]), *(float(one[key]) for key in _NUMBERS))
+        ExpectedRun(str(one["arm"]), dict(one["values"]), *(float(one[key]) for key in _NUMBERS))
         for one in tree["runs"]
     )
     reach = None if tree["reach"] is None else float(tree["reach"])

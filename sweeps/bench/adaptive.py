@@ -22,7 +22,7 @@ from sweeps.adaptive import Aim, of_runs, price
 from sweeps.plan import Plan, PlannedRun, make_plan
 from sweeps.remaining import Remaining, remaining
 from sweeps.results import table
-from sweeps.rounds import Round, foretold, predictions
+from sweeps.rounds import Round, expected_run, predictions
 from sweeps.run import open_corpora
 from sweeps.studies import cmr
 from sweeps.study import ask
@@ -156,7 +156,7 @@ def adaptive(one: World, grid: Grid, wanted: float) -> Trial:
             path.append((grid.flops(runs), decision.reading.width))
         if decision.proposal is None or not decision.proposal.runs:
             break
-        lines = tuple(foretold(foreseen) for foreseen in decision.proposal.runs)
+        lines = tuple(expected_run(foreseen) for foreseen in decision.proposal.runs)
         rounds.append(Round(len(rounds) + 1, NAME, str(aim.condition), {}, {}, None, 0.0, lines))
         chosen = [foreseen.run for foreseen in decision.proposal.runs]
         assert of_runs(todo, chosen).work  # a round trains something, or this would never end

@@ -249,7 +249,7 @@ def run(told: argparse.Namespace) -> Any:
     if together:
         meet(told.coordinator, told.hosts, told.host)
     train = partial(run_sweep, sweep, out, settings, told.stack, quiet, say, layout)
-    outcome = until.train(train) if until else train(limit=Spending(limits, say))
+    outcome = until.train(train) if until else train(Spending(limits, say))
     has_results = part() if together else True
     if not has_results:
         return {"host": told.host, "trained_tokens": outcome.trained_tokens}
