@@ -124,7 +124,7 @@ class Rounds:
             choose(dataclasses.replace(plan, runs=left), of_runs(todo, left), self.spending.limits)
 
     def train(self, run: "Callable[[Rounds], Outcome]") -> Outcome:
-        """Round after round, until there is a verdict. `run` is `run_sweep`, told all but a limit."""
+        """Round after round, until there is a verdict. `run`: `run_sweep`, told all but a limit."""
         trained = 0
         while True:
             self._told = False
