@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fits.report import Findings
+    from fits.verdicts import Claim
 
 SCALES = ("smoke", "tiny", "small", "paper")
 
@@ -39,8 +40,12 @@ class Study:
     `settings(scale)` gives a frozen dataclass of what the study itself can be told (`--set`);
     `sweep(settings, scale)` the runs; `read(results, settings, sweep)` the findings;
     `cautions(settings, sweep)` what this design cannot identify, said before anything runs; it
-    raises Refused where the study could read nothing. `foresees(settings, sweep)` the fits it
-    will make, under a stated prior, from which follow the intervals that the design can give.
+    raises Refused where the study could read nothing. `foresees(settings, sweep)` the fits it will
+    make, under a stated prior, from which follow the intervals that the design can give.
+
+    `claims(settings, sweep)` are its statements, which the findings' evidence is held against
+    (`fits.verdicts`). Arms of `later(settings, sweep)` are trained only once `predict(results,
+    settings, sweep)` of the other arms is on disk (`sweeps.foretold`).
     `targets` are the numbers that `lab run --until` can narrow, by name.
     """
 
@@ -54,6 +59,9 @@ class Study:
     scales: tuple[str, ...] = SCALES
     default_scale: str = "tiny"
     foresees: Callable[[Any, Sweep], Foreseen] = lambda settings, sweep: Foreseen()
+    claims: "Callable[[Any, Sweep], tuple[Claim, ...]]" = lambda settings, sweep: ()
+    later: Callable[[Any, Sweep], tuple[str, ...]] = lambda settings, sweep: ()
+    predict: "Callable[[pd.DataFrame, Any, Sweep], pd.DataFrame] | None" = None
     targets: Mapping[str, Target] = field(default_factory=dict)
 
 

@@ -5,7 +5,6 @@ import importlib
 import json
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,13 @@ from lab.errors import Refused
 from lab.layout import Layout, parse_mesh
 from lab.spec import read
 from lab.store import Index
+from sweeps import foretold
 from sweeps.adaptive import Rounds, aim, ended_lines, first_round, until_lines
 from sweeps.budget import Limit, Spending, choose, described, flops_limit, hours_limit
+from sweeps.claims import stated, stated_lines, undecidable, verdict_lines
 from sweeps.folder import Folder, Held
 from sweeps.foresight import expected_text, foresee, mixed_rates, repeats
+from sweeps.foretold import Hook, run_in_order
 from sweeps.grid import plain
 from sweeps.kept import disk_size, to_keep
 from sweeps.plan import Plan, make_plan
@@ -103,6 +105,8 @@ def plan(told: argparse.Namespace) -> Any:
     _add_hours(made, value, speed)
     cautions = study.cautions(settings, sweep)
     value["foreseen"], doubts = foresee(study.foresees(settings, sweep))
+    value["claims"] = stated(study.claims(settings, sweep), sweep)
+    doubts += undecidable(value["claims"])
     value["warnings"] = [*cautions, *doubts, *repeats(value["epochs"]), *mixed_rates(made)]
     limits = _limits(told, speed)
     if limits:
@@ -212,6 +216,8 @@ def _print_plan(study: Study, value: dict[str, Any]) -> None:
                 f"foreseen: {row['what']}: {row['law']} from {row['points']} points "
                 f"(condition {row['condition']:.1e}), {expected_text(row)}"
             )
+    for line in stated_lines(value["claims"]):
+        print(line)
     for warning in value["warnings"]:
         print(f"warning: {warning}")
 
@@ -240,6 +246,8 @@ def run(told: argparse.Namespace) -> Any:
     if told.until is not None:
         if together:
             raise Refused("--until is for one host: leave out --coordinator")
+        if later := study.later(settings, sweep):
+            raise Refused(f"--until: arms {', '.join(later)} wait for a prediction from the others")
         made = make_plan(sweep, open_corpora(sweep))
         until = Rounds(aim(told.until, study, settings, made), out, Spending(limits, say), say)
         until.refuse(made, _index(out, sweep, made))
@@ -248,24 +256,40 @@ def run(told: argparse.Namespace) -> Any:
         choose(made, remaining(made, _index(out, sweep, made)), limits)
     if together:
         meet(told.coordinator, told.hosts, told.host)
-    train = partial(run_sweep, sweep, out, settings, told.stack, quiet, say, layout)
-    outcome = until.train(train) if until else train(Spending(limits, say))
+    limit = Spending(limits, say)
+    stated(study.claims(settings, sweep), sweep)  # refuses claims without their arms
+
+    def trained(hook: Hook) -> Outcome:
+        return run_sweep(sweep, out, settings, told.stack, quiet, say, layout, hook)
+
+    if until is not None:
+        outcome = until.train(trained)
+    else:
+        outcome = run_in_order(study, settings, sweep, out, trained, limit, say)
     has_results = part() if together else True
     if not has_results:
         return {"host": told.host, "trained_tokens": outcome.trained_tokens}
     _note_speed(outcome, out, time.monotonic() - begun)
     from sweeps.write_up import Answer, write_up
 
-    held, rounds = outcome.results, read_rounds(out)
-    answer = Answer(study, settings, outcome.plan, outcome.index, held, outcome.stack, rounds)
+    answer = Answer(
+        study,
+        settings,
+        outcome.plan,
+        outcome.index,
+        outcome.results,
+        outcome.stack,
+        foretold.read(out),
+        read_rounds(out),
+    )
     ill = outcome.results[outcome.results["status"].isin(["diverged", "diverged parent"])]
     for (arm, name, status), _ in ill.groupby(["arm", "run", "status"]):
         say(f"run {name} of arm {arm}: {status}; the fit leaves it out")
-    findings, files = write_up(answer, out)
+    findings, judged, files = write_up(answer, out)
     seconds = time.monotonic() - begun
     value = {} if until is None else {"until": until.summary(outcome)}
     if not told.json:
-        _print_findings(findings)
+        _print_findings(findings, verdict_lines(judged))
         for line in ended_lines(value.get("until")):
             print(line)
         done = (
@@ -282,6 +306,7 @@ def run(told: argparse.Namespace) -> Any:
         "seconds": seconds,
         "headline": findings.headline,
         "readings": dict(findings.readings),
+        "verdicts": {one.claim.name: one.decision for one in judged},
         "files": [str(path) for path in files],
         **value,
     }
@@ -296,8 +321,8 @@ def _note_speed(outcome: Outcome, out: Path, seconds: float) -> None:
         note_run(out, model, whole["flops_shared"] / seconds, cores())
 
 
-def _print_findings(findings: Any) -> None:
-    first = findings.tables[0]
+def _print_findings(findings: Any, verdicts: list[str]) -> None:
+    first = next(one for one in findings.tables if one.name != "verdicts")
     print(f"\n{first.name}: {first.caption}")
     print(
         first.frame[first.columns].to_string(index=False, float_format=lambda value: f"{value:.4g}")
@@ -305,6 +330,8 @@ def _print_findings(findings: Any) -> None:
     print()
     for note in findings.notes:
         print(f"note: {note}")
+    for line in verdicts:
+        print(line)
     print(f"\n{findings.headline}")
 
 
@@ -384,8 +411,9 @@ def _answer(source: str, study_file: str | None) -> Any:
     study = find_study(study_file or held.sweep.study)
     settings = read(type(study.settings(held.sweep.scale)), held.settings, "settings")
     index = folder.store.load(set_aside=False)
+    known = foretold.read(folder.path)
     rounds = read_rounds(folder.path)
-    return Answer(study, settings, made, index, table(made, index), held.stack, rounds)
+    return Answer(study, settings, made, index, table(made, index), held.stack, known, rounds)
 
 
 def report(told: argparse.Namespace) -> Any:
@@ -393,8 +421,8 @@ def report(told: argparse.Namespace) -> Any:
     from sweeps.write_up import write_report_page
 
     to = Path(told.to)
-    if to.suffix != ".html":
-        raise Refused(f"cannot write {to.name}: a report ends in .html")
+    if to.suffix not in (".html", ".md"):
+        raise Refused(f"cannot write {to.name}: a report ends in .html or .md")
     answer = _answer(told.folder, told.study)
     write_report_page(answer, answer.findings(), to)
     if not told.json:
