@@ -135,9 +135,10 @@ class Rounds:
 
     def __call__(self, plan: Plan, todo: Remaining) -> Remaining:
         """The work of the round that is open; decides on one where none is."""
-        runs = chosen_runs(plan, read_rounds(self.out))
+        rounds = read_rounds(self.out)
+        runs = chosen_runs(plan, rounds)
         if not of_runs(todo, runs).work and not self._told:
-            runs = self._decide(plan, todo)
+            runs = self._decide(plan, todo, len(rounds) + 1)
         self._told = True
         work = of_runs(todo, runs)
         paid = self.spending(dataclasses.replace(plan, runs=runs), work)
@@ -145,17 +146,19 @@ class Rounds:
             self.verdict = BUDGET_SPENT
         return paid
 
-    def _decide(self, plan: Plan, todo: Remaining) -> list[PlannedRun]:
+    def _decide(self, plan: Plan, todo: Remaining, number: int) -> list[PlannedRun]:
+        # Another process may write this round, and train, before the results are read here: then
+        # its line stands (`append_round`), for it was decided on no more than the rounds before.
         index = Folder(self.out).store.load(set_aside=False)
         decision = self.aim.decide(plan, todo, table(plan, index))
         self.verdict = decision.verdict
         self.reach = decision.proposal.reach if decision.proposal else decision.reading.width
         if decision.proposal is None or not decision.proposal.runs:
             return []
-        one = a_round(self.aim, decision, len(read_rounds(self.out)) + 1, plan, todo)
-        append_round(self.out, one)
-        for line in described(one, decision.reading.text, self.aim.condition):
-            self.say(line)
+        one = a_round(self.aim, decision, number, plan, todo)
+        if append_round(self.out, one):
+            for line in described(one, decision.reading.text, self.aim.condition):
+                self.say(line)
         return chosen_runs(plan, read_rounds(self.out))
 
     def summary(self, outcome: Outcome) -> dict[str, Any]:

@@ -106,21 +106,21 @@ def chosen_runs(plan: Plan, rounds: Sequence[Round]) -> list[PlannedRun]:
     return [run for run in plan.runs if point(run.arm, run.values) in points]
 
 
-def append_round(folder: Path, one: Round) -> None:
-    """Write one more line: all of it or nothing. Raises Failed.
+def append_round(folder: Path, one: Round) -> bool:
+    """Write one more line, all of it or nothing; returns whether it was written. Raises Failed.
 
-    Where somebody has written that round meanwhile, theirs stands: of the same results they have
-    decided the same.
+    Where another process has written that round meanwhile, its line stands.
     """
     from filelock import FileLock
 
     path = folder / ROUNDS_FILE
     with FileLock(folder / LOCK_FILE):
         if len(read_rounds(folder)) >= one.number:
-            return
+            return False
         before = path.read_bytes() if path.exists() else b""
         line = json.dumps(one.to_json(), allow_nan=False) + "\n"
         write_whole(path, before + line.encode())
+    return True
 
 
 def _round(tree: dict[str, Any], number: int) -> Round:

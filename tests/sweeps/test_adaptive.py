@@ -13,14 +13,18 @@ import pytest
 from fits.figures.adaptive_figure import Course
 from lab.errors import Refused
 from lab.store import Index
+from sweeps import adaptive
 from sweeps.bench import adaptive as bench
+from sweeps.budget import Spending
 from sweeps.cli import main
-from sweeps.plan import make_plan
-from sweeps.rounds import ROUNDS_FILE, Round, append_round, read_rounds
+from sweeps.plan import Plan, make_plan
+from sweeps.remaining import remaining
+from sweeps.results import table
+from sweeps.rounds import ROUNDS_FILE, ExpectedRun, Round, append_round, read_rounds
 from sweeps.run import open_corpora
 from sweeps.studies import cmr
 from sweeps.study import ask
-from sweeps.target import parse_condition
+from sweeps.target import Condition, parse_condition
 from tests.sweeps.small import Stopped, files_below, stop_after, study_file, use_engine
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -189,10 +193,27 @@ def test_rounds_that_cannot_be_read_are_refused(tmp_path: Path, line: str) -> No
         read_rounds(tmp_path)
 
 
-def test_a_round_that_another_process_wrote_stands(tmp_path: Path) -> None:
-    for until in ("mine", "theirs"):
-        append_round(tmp_path, Round(1, "x", until, {}, {}, None, 1.0, ()))
-    assert [one.until for one in read_rounds(tmp_path)] == ["mine"]
+def test_a_round_that_another_process_writes_while_this_one_decides_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = bench.grid_of()
+    plan, todo = grid.plan, remaining(grid.plan, Index())
+    theirs = next(run for run in plan.runs if run.values["cpt.ratio"] == 0.5)
+    chosen = ExpectedRun(theirs.arm, theirs.values, 0.0, -1.0, 1.0)
+    said: list[str] = []
+
+    def read_late(plan: Plan, index: Index) -> pd.DataFrame:
+        """The other process wrote its round, and has trained it, before the results are read."""
+        append_round(tmp_path, Round(1, bench.NAME, "theirs", {}, {}, None, 1.0, (chosen,)))
+        bench.train(bench.world(0), grid, index, [theirs])
+        return table(plan, index)
+
+    monkeypatch.setattr(adaptive, "table", read_late)
+    aim = adaptive.Aim(cmr.STUDY, grid.settings, Condition(bench.NAME, "<", 0.1))
+    given = adaptive.Rounds(aim, tmp_path, Spending([], said.append), said.append)(plan, todo)
+    assert [one.until for one in read_rounds(tmp_path)] == ["theirs"]
+    assert {work.segment for work in given.work} == set(theirs.segments)
+    assert said == []
 
 
 # Made-up worlds: what is claimed --------------------------------------------------------------
