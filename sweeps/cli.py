@@ -75,6 +75,11 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--budget-hours", type=float, metavar="H", help="train at most H hours, at a measured speed"
     )
+    verb.add_argument(
+        "--until",
+        metavar="CONDITION",
+        help="in rounds, only what narrows a target of the study: 'cmr_width < 0.1'",
+    )
     verb.add_argument("--out", metavar="DIR", help="output folder (default: runs/STUDY-SCALE)")
 
 
@@ -287,6 +292,12 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     large.add_argument("--runs", type=int, default=100_000, help="default 100000")
     large.add_argument("--segments", type=int, default=10_000, help="default 10000")
+    rounds = _verb(
+        kinds, "adaptive", benches, "adaptive", "what --until saves, and how often it misleads",
+        "lab bench adaptive --to adaptive.png",
+    )  # fmt: skip
+    rounds.add_argument("--worlds", type=int, default=40, help="made-up truths (default 40)")
+    rounds.add_argument("--to", metavar="FILE", help="figure: .svg, .pdf or .png")
     return top
 
 

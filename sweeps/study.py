@@ -11,8 +11,8 @@ import importlib.util
 import pkgutil
 import sys
 import typing
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from lab.spec import read
 from sweeps.foresight import Foreseen
 from sweeps.grid import get_field, parse_value, plain
 from sweeps.sweep import Sweep
+from sweeps.target import Target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +46,7 @@ class Study:
     `claims(settings, sweep)` are its statements, which the findings' evidence is held against
     (`fits.verdicts`). Arms of `later(settings, sweep)` are trained only once `predict(results,
     settings, sweep)` of the other arms is on disk (`sweeps.foretold`).
+    `targets` are the numbers that `lab run --until` can narrow, by name.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Study:
     claims: "Callable[[Any, Sweep], tuple[Claim, ...]]" = lambda settings, sweep: ()
     later: Callable[[Any, Sweep], tuple[str, ...]] = lambda settings, sweep: ()
     predict: "Callable[[pd.DataFrame, Any, Sweep], pd.DataFrame] | None" = None
+    targets: Mapping[str, Target] = field(default_factory=dict)
 
 
 def built_in() -> dict[str, str]:

@@ -14,6 +14,7 @@ from sweeps.claims import verdicts, verdicts_table
 from sweeps.foretold import Foretold, compared
 from sweeps.plan import Plan
 from sweeps.progress import count
+from sweeps.rounds import Round, chosen_runs, tables
 from sweeps.study import Study
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy
 
 @dataclass(frozen=True)
 class Answer:
-    """A study's findings on the runs of a folder, and where they came from."""
+    """A study's findings on the runs of a folder, and where they came from.
+
+    `rounds` are those of `lab run --until`, if there were any.
+    """
 
     study: Study
     settings: Any
@@ -36,6 +40,7 @@ class Answer:
     results: "pd.DataFrame"
     stack: int
     foretold: Sequence[Foretold] = ()
+    rounds: Sequence[Round] = ()
 
     def findings(self) -> "Findings":
         """What the study says, its verdicts first. Raises Refused when the table does not hold
@@ -50,7 +55,28 @@ class Answer:
         first = [verdicts_table(judged)] if judged else []
         beside = compared(self.foretold, dict(found.measured))
         first += [beside] if beside is not None else []
-        return replace(found, tables=[*first, *found.tables]), judged
+        found = self._with_rounds(replace(found, tables=[*first, *found.tables]))
+        return found, judged
+
+    def _with_rounds(self, found: "Findings") -> "Findings":
+        if not self.rounds:
+            return found
+        full = sum(one.flops for one in self.plan.segments)
+        measured = {
+            name: target.measured(self.results, self.settings, self.plan.sweep)
+            for name, target in self.study.targets.items()
+        }
+        note = (
+            f"{len(self.rounds)} adaptive rounds chose {len(chosen_runs(self.plan, self.rounds))} "
+            f"of {len(self.plan.runs)} runs to narrow {', '.join(self._narrowed())}: what other "
+            "runs would tell is missing here, and a width that ended the rounds was looked at "
+            "several times (lab bench adaptive measures what that costs)."
+        )
+        more = tables(self.rounds, measured, float(full))
+        return replace(found, tables=[*found.tables, *more], notes=[*found.notes, note])
+
+    def _narrowed(self) -> list[str]:
+        return list(dict.fromkeys(one.target for one in self.rounds))
 
 
 def write_up(answer: Answer, out: Path) -> "tuple[Findings, list[Verdict], list[Path]]":

@@ -1,6 +1,7 @@
-"""bench step, sweep, data, fit, device, plan."""
+"""bench step, sweep, data, fit, device, plan, adaptive."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from lab.errors import Refused
@@ -125,3 +126,54 @@ def plan(told: argparse.Namespace) -> Any:
             f"({value['rows']:,} rows) loaded in {value['load_seconds']:.1f} s"
         )
     return value
+
+
+def adaptive(told: argparse.Namespace) -> Any:
+    """What rounds of `--until` save, and how often they mislead."""
+    if told.worlds < 1:
+        raise Refused(f"--worlds {told.worlds}: must be at least 1")
+    from fits.figures.plots import FORMATS
+    from sweeps.bench.adaptive import bench_adaptive
+
+    endings = [f".{one}" for one in FORMATS]
+    if told.to is not None and Path(told.to).suffix not in endings:  # before minutes are spent
+        raise Refused(f"cannot write {told.to}: a figure ends in {', '.join(endings)}")
+    value, figure = bench_adaptive(told.worlds)
+    if told.to is not None:
+        figure.save(Path(told.to))
+    if not told.json:
+        _print_rounds(value)
+    return value
+
+
+def _print_rounds(value: dict[str, Any]) -> None:
+    open_ = value["grid_leaves_an_end_open"]
+    print(f"{value['worlds']} made-up worlds; in {open_} the whole grid leaves an end open")
+    print(
+        f"the size that is read takes {value['smallest_share']:.1%} of the grid's FLOPs, its "
+        f"ratios in (0, 1) {value['read_share']:.1%}"
+    )
+    many, about = value["many_seeds"], value["about"]
+    rows = (
+        ("the grid's width", value["exact"]),
+        (f"{about['times']:g} times that", about),
+        (f"{many['wanted']:g}, of {many['of_seeds']} seeds", many),
+    )
+    print(
+        "median (10 % .. 90 %)     reached   % of grid              % of the size     seeds   "
+        "coverage, predictions inside"
+    )
+    for name, one in rows:
+        if one["share_of_grid"] is None:
+            continue
+        cells = [_percent(one[key]) for key in ("share_of_grid", "share_of_smallest")]
+        print(
+            f"{name:<25} {one['reached']:>6.0%}   {cells[0]:<22} {cells[1]:<20} "
+            f"{one['seeds']['median']:>4g}   {one['coverage']:.0%}, {one['predictions_inside']:.0%}"
+        )
+    if value["grid_coverage"] is not None:
+        print(f"coverage of the whole grid's interval: {value['grid_coverage']:.0%}")
+
+
+def _percent(one: dict[str, float]) -> str:
+    return f"{100 * one['median']:.1f} ({100 * one['p10']:.1f} .. {100 * one['p90']:.1f})"

@@ -13,6 +13,7 @@ from lab.layout import Layout, parse_mesh
 from lab.spec import read
 from lab.store import Index
 from sweeps import foretold
+from sweeps.adaptive import Rounds, aim, ended_lines, first_round, until_lines
 from sweeps.budget import Limit, Spending, choose, described, flops_limit, hours_limit
 from sweeps.claims import stated, stated_lines, undecidable, verdict_lines
 from sweeps.folder import Folder, Held
@@ -23,6 +24,7 @@ from sweeps.kept import disk_size, to_keep
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import alive, count, duration
 from sweeps.remaining import remaining
+from sweeps.rounds import read_rounds
 from sweeps.run import (
     Outcome,
     count_devices,
@@ -115,8 +117,14 @@ def plan(told: argparse.Namespace) -> Any:
             "cut": [{"arm": run.arm, **plain(run.values)} for run in choice.cut],
         }
         value["warnings"] += described(choice, limits) if choice.cut else []
+    if told.until is not None:
+        held = _index(out, sweep, made)
+        asked = aim(told.until, study, settings, made)
+        value["until"] = first_round(asked, out, made, remaining(made, held), held)
     if not told.json:
         _print_plan(study, value)
+        for line in until_lines(value.get("until")):
+            print(line)
     return value
 
 
@@ -234,7 +242,16 @@ def run(told: argparse.Namespace) -> Any:
     limits = _limits(told, measured(out, stack, cores()))
     if limits and together:
         raise Refused("--budget-flops and --budget-hours are for one host: leave out --coordinator")
-    if limits:  # too small a budget is refused before anything is written
+    until = None
+    if told.until is not None:
+        if together:
+            raise Refused("--until is for one host: leave out --coordinator")
+        if later := study.later(settings, sweep):
+            raise Refused(f"--until: arms {', '.join(later)} wait for a prediction from the others")
+        made = make_plan(sweep, open_corpora(sweep))
+        until = Rounds(aim(told.until, study, settings, made), out, Spending(limits, say), say)
+        until.refuse(made, _index(out, sweep, made))
+    elif limits:  # too small a budget is refused before anything is written
         made = make_plan(sweep, open_corpora(sweep))
         choose(made, remaining(made, _index(out, sweep, made)), limits)
     if together:
@@ -245,7 +262,10 @@ def run(told: argparse.Namespace) -> Any:
     def trained(hook: Hook) -> Outcome:
         return run_sweep(sweep, out, settings, told.stack, quiet, say, layout, hook)
 
-    outcome = run_in_order(study, settings, sweep, out, trained, limit, say)
+    if until is not None:
+        outcome = until.train(trained)
+    else:
+        outcome = run_in_order(study, settings, sweep, out, trained, limit, say)
     has_results = part() if together else True
     if not has_results:
         return {"host": told.host, "trained_tokens": outcome.trained_tokens}
@@ -260,14 +280,18 @@ def run(told: argparse.Namespace) -> Any:
         outcome.results,
         outcome.stack,
         foretold.read(out),
+        read_rounds(out),
     )
     ill = outcome.results[outcome.results["status"].isin(["diverged", "diverged parent"])]
     for (arm, name, status), _ in ill.groupby(["arm", "run", "status"]):
         say(f"run {name} of arm {arm}: {status}; the fit leaves it out")
     findings, judged, files = write_up(answer, out)
     seconds = time.monotonic() - begun
+    value = {} if until is None else {"until": until.summary(outcome)}
     if not told.json:
         _print_findings(findings, verdict_lines(judged))
+        for line in ended_lines(value.get("until")):
+            print(line)
         done = (
             f"trained {count(outcome.trained_tokens)} tokens"
             if outcome.trained_tokens
@@ -284,6 +308,7 @@ def run(told: argparse.Namespace) -> Any:
         "readings": dict(findings.readings),
         "verdicts": {one.claim.name: one.decision for one in judged},
         "files": [str(path) for path in files],
+        **value,
     }
 
 
@@ -387,7 +412,8 @@ def _answer(source: str, study_file: str | None) -> Any:
     settings = read(type(study.settings(held.sweep.scale)), held.settings, "settings")
     index = folder.store.load(set_aside=False)
     known = foretold.read(folder.path)
-    return Answer(study, settings, made, index, table(made, index), held.stack, known)
+    rounds = read_rounds(folder.path)
+    return Answer(study, settings, made, index, table(made, index), held.stack, known, rounds)
 
 
 def report(told: argparse.Namespace) -> Any:
