@@ -44,20 +44,25 @@ def end_losses(results: pd.DataFrame, arm: str, corpus: str) -> dict[Any, float]
     last = rows.sort_values("step").groupby(["seed", "run"])["loss_nats"].last().reset_index()
     if last["seed"].duplicated().any():
         raise Refused(f"arm {arm} has several runs of a seed")
-    return {row.seed: row.loss_nats for row in last.itertuples()}
+    return dict(zip(last["seed"], last["loss_nats"], strict=True))
 
 
 def branch_losses(
-    table: pd.DataFrame, corpus: str, size: int, ratio: float, horizon: int
+    table: pd.DataFrame,
+    corpus: str,
+    size: int,
+    ratio: float,
+    horizon: int,
+    column: str = "loss_nats",
 ) -> dict[Any, float]:
-    """Unit -> loss (nats/token) on a corpus at one ratio and horizon, of `changes`."""
+    """Unit -> loss (or its `change`; nats/token) on a corpus at one ratio and horizon."""
     here = table[
         (table["corpus"] == corpus)
         & (table["n_params"] == size)
         & (table["ratio"] == ratio)
         & (table["tokens"] == horizon)
     ]
-    return {row.unit: row.loss_nats for row in here.itertuples()}
+    return dict(zip(here["unit"], here[column].astype(float), strict=True))
 
 
 def falls_at_critical(

@@ -4,14 +4,14 @@ A seed's own reading (`fits.critical`, of one unit) lies within the grid of rati
 its ends: then it is known to lie between that end and 0 or 1, and goes into a difference as those
 bounds, never as a number. Differences between arms are paired by seed. Two extrapolations stand
 here, to be compared with what is measured later: to more tokens, by `cmr-critical` fitted to early
-horizons of each seed (Gu et al. 2024, arXiv 2407.17467), and to a larger size, along the straight
-line in ln N through two sizes (the paper fits each size alone and has no law in N; two sizes leave
-no residual that could speak against the line).
+horizons of each seed (Gu et al. 2024, arXiv 2407.17467), and to a larger size, along a straight
+line in ln N (the paper fits each size alone and has no law in N; two sizes leave no residual that
+could speak against the line).
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ def at(readings: pd.DataFrame, size: int, horizon: int, eps: float) -> dict[Any,
     return {row.unit: (row.low, row.high) for row in here.itertuples()}
 
 
-def paired(more: dict[Any, Bounds], less: dict[Any, Bounds]) -> list[Bounds]:
+def paired(more: Mapping[Any, Bounds], less: Mapping[Any, Bounds]) -> list[Bounds]:
     """Differences `more` - `less` of the units that both have, in the order of units: bounds."""
     return [
         (more[unit][0] - less[unit][1], more[unit][1] - less[unit][0])
@@ -109,11 +109,11 @@ def paired(more: dict[Any, Bounds], less: dict[Any, Bounds]) -> list[Bounds]:
 
 
 @dataclass(frozen=True)
-class Foretold:
-    """A critical ratio at a size that was not trained: mean over `units` seeds to come.
+class Line:
+    """What a straight line in ln N says of a size that it was not fitted to.
 
-    `error` is the standard error of the prediction, and `spread` the standard deviation of a seed,
-    pooled over the sizes, both with `degrees` of freedom. `why` says why there is none.
+    `error` is the standard error of the line there, `spread` the standard deviation of a unit about
+    the line, both with `degrees` of freedom. `why` says why there is none.
     """
 
     predicted: float = math.nan
@@ -123,38 +123,40 @@ class Foretold:
     why: str = ""
 
     def interval(self, units: int, level: float = 0.95) -> Bounds:
-        """Within which the mean of `units` new seeds is expected."""
-        if self.why:
-            return math.nan, math.nan
+        """Within which the mean of `units` new units is expected."""
         half = t_quantile(level, self.degrees) * self.error_against(units)
         return self.predicted - half, self.predicted + half
 
     def error_against(self, units: int) -> float:
-        """Standard error of the prediction less the mean of `units` new seeds."""
+        """Standard error of the prediction less the mean of `units` new units."""
         return math.hypot(self.error, self.spread / math.sqrt(units))
 
 
-def along_size(by_size: dict[int, dict[Any, Bounds]], size: int) -> Foretold:
-    """The straight line in ln N through the two largest of the sizes below `size`.
+def along_size(by_size: Mapping[int, Mapping[Any, Bounds]], size: int, slope: bool = True) -> Line:
+    """Least squares through every unit of the smaller sizes, against ln N; at `size`.
 
-    by_size: N -> unit -> bounds. The seeds of a size are taken as independent, of one spread.
+    by_size: N -> unit -> bounds of what was read off. Units are taken as independent, of one
+    spread; what a seed has in common at all sizes (its order of the data) cancels in the prediction
+    less what is measured, so that intervals are rather too wide. slope False: the rival that size
+    does not matter, the mean of the largest of the smaller sizes.
     """
-    below = sorted(one for one in by_size if one < size)[-2:]
-    if len(below) < 2:
-        return Foretold(why="two smaller sizes are needed")
-    for one in below:
-        if any(low < high for low, high in by_size[one].values()):
-            return Foretold(why=f"a seed at {one:,} parameters is censored")
-    values = [np.array([low for low, _ in by_size[one].values()]) for one in below]
-    degrees = sum(len(one) - 1 for one in values)
-    if degrees < 1 or min(map(len, values)) < 1:
-        return Foretold(why="one seed a size: its noise cannot be measured")
-    square = sum(float(((one - one.mean()) ** 2).sum()) for one in values) / degrees
-    further = math.log(size / below[1]) / math.log(below[1] / below[0])
-    weights = (-further, 1 + further)
-    mean = sum(w * float(one.mean()) for w, one in zip(weights, values, strict=True))
-    share = sum(w**2 / len(one) for w, one in zip(weights, values, strict=True))
-    return Foretold(mean, math.sqrt(square * share), math.sqrt(square), degrees)
+    below = sorted(one for one in by_size if one < size and by_size[one])
+    if not slope:
+        below = below[-1:]
+    if len(below) < 1 + slope:
+        return Line(why=f"{len(below)} smaller sizes")
+    points = [(math.log(n), low, high) for n in below for low, high in by_size[n].values()]
+    if any(low < high for _, low, high in points):
+        return Line(why="a seed of a smaller size is censored")
+    degrees = len(points) - 1 - slope
+    if degrees < 1:
+        return Line(why="one seed a size: the noise cannot be measured")
+    place, y, _ = np.array(points).T
+    design = np.stack([np.ones_like(y), place - math.log(size)][: 1 + slope], axis=1)
+    found, *_ = np.linalg.lstsq(design, y, rcond=None)
+    square = float(((y - design @ found) ** 2).sum()) / degrees
+    share = float(np.linalg.inv(design.T @ design)[0, 0])  # of the line at `size` itself
+    return Line(float(found[0]), math.sqrt(square * share), math.sqrt(square), degrees)
 
 
 # To more tokens -------------------------------------------------------------------------------

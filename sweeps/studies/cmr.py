@@ -171,6 +171,7 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
         seeds = len(grid.axes.get("seed", (0,)))
         ratios = tuple(sorted(r for r in grid.axes.get("cpt.ratio", ()) if 0 < r < 1))
         alike.setdefault((seeds, ratios, _tokens_read(asked, grid.base)), []).append(name)
+    longer = max(told.horizons) / PRIOR_LAST
     fits: list[Expected] = []
     places: list[Sought] = []
     for (seeds, ratios, tokens), names in alike.items():
@@ -191,7 +192,7 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
                     Expected(
                         f"{arms}: critical ratio against tokens, eps 0",
                         "cmr-critical",
-                        _at_scale(told, CRITICAL),
+                        at_scale(CRITICAL, longer),
                         {"cpt_tokens": within},
                         CRITICAL_SD * fewer,
                         PRIOR,
@@ -205,7 +206,7 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
         for law, (params, noise) in TOKEN_LAWS.items():
             if len(tokens) > len(params):
                 what, points = f"{arms}: change of loss, every ratio", {"cpt_tokens": tokens}
-                params = _at_scale(told, params)
+                params = at_scale(params, longer)
                 fits.append(Expected(what, law, params, points, noise * fewer, PRIOR))
     return Foreseen(tuple(fits), tuple(places))
 
@@ -223,9 +224,8 @@ def _critical_place(
     return Sought(what, place, sd, ratios[0], ratios[-1], PRIOR)
 
 
-def _at_scale(told: Settings, params: dict[str, float]) -> dict[str, float]:
-    """Parameters of a law in tokens whose curve ends at this study's longest horizon."""
-    longer = max(told.horizons) / PRIOR_LAST
+def at_scale(params: dict[str, float], longer: float) -> dict[str, float]:
+    """Parameters of a law in tokens whose curve ends `longer` times as far out as the prior's."""
     return {
         name: value * longer ** -params[f"s{name[1:]}"] if name.startswith("a") else value
         for name, value in params.items()
