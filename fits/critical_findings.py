@@ -184,6 +184,7 @@ def differences(m: Measured) -> pd.DataFrame:
         if not pairs:
             continue
         row: dict[str, Any] = {"difference": what, "n_params": size, "seeds": len(pairs)}
+        row["bounds"] = ""
         if any(low < high for low, high in pairs):
             lowest = float(np.mean([low for low, _ in pairs]))
             highest = float(np.mean([high for _, high in pairs]))
@@ -194,7 +195,7 @@ def differences(m: Measured) -> pd.DataFrame:
             row |= {"mean": float(np.mean(each)), "low": one.low, "high": one.high}
         rows.append(row)
     columns = ["difference", "n_params", "mean", "low", "high", "seeds", "bounds"]
-    return pd.DataFrame(rows, columns=columns).fillna({"bounds": ""})
+    return pd.DataFrame(rows, columns=columns)
 
 
 def late_table(m: Measured) -> pd.DataFrame:
