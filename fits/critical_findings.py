@@ -51,13 +51,14 @@ def findings(
     """
     there = [role for role in DOMAINS if role in m.tables]
     critical = all_readings(m)
+    own = {role: _of(m, role) for role in there}
     ratio_fits: dict[str, list[Fit]] = {
-        role: continual.ratio_laws(m.tables[role], m.last, m.held_out_ratio) for role in there
+        role: continual.ratio_laws(own[role], m.last, m.held_out_ratio) for role in there
     }
-    token_fits = {
-        role: continual.token_laws(m.tables[role], m.general, m.domains[role], rewarm)
-        for role in there
-    }
+    token_fits = {}
+    for role in there:
+        smallest = own[role][own[role]["n_params"] == m.sizes[0]]
+        token_fits[role] = continual.token_laws(smallest, m.general, m.domains[role], rewarm)
     late, unfitted = m.late
     labelled = [
         *(replace(one.fit, name=f"{role}: {one.fit.name}") for role in there for one in late[role]),
@@ -104,7 +105,8 @@ def findings(
         ),
         Table(
             "late horizons",
-            f"R_CMR = a T^s + b fitted up to {m.earlier:,} tokens, by seed, then measured. "
+            f"R_CMR = a T^s + b fitted up to {m.earlier:,} tokens, then measured. error: predicted "
+            "less measured, of the mean; its interval: t over the errors of the seeds' own fits. "
             "still_error: of the rival that the ratio stays as at the last fitted horizon.",
             late_table(m),
         ),
@@ -112,7 +114,7 @@ def findings(
             "ratio forms",
             f"Forms of loss against ratio after {m.last:,} tokens: each ratio left out in turn. "
             "worse: random signs of the ratios give as large a difference in 2.5 % at most.",
-            _by_role(m.tables, lambda table: rank_forms(table, m.general, m.last), there),
+            _by_role(own, lambda table: rank_forms(table, m.general, m.last), there),
         ),
         Table(
             "controls",
@@ -143,6 +145,12 @@ def all_readings(m: Measured) -> pd.DataFrame:
         lambda table: continual.readings(table, m.general, m.horizons, m.all_eps),
         list(m.tables),
     )
+
+
+def _of(m: Measured, role: str) -> pd.DataFrame:
+    """The changes of a domain's arms on the general corpus and its own."""
+    table = m.tables[role]
+    return table[table["corpus"].isin([m.general, m.domains[role]])]
 
 
 def _by_role(
@@ -199,26 +207,24 @@ def differences(m: Measured) -> pd.DataFrame:
 
 
 def late_table(m: Measured) -> pd.DataFrame:
-    """Late horizons: predicted, interval, measured, and the rival's error."""
+    """Late horizons: predicted, measured, their difference with its interval, and the rival's."""
     rows = []
     for role, found in m.late[0].items():
         for one in found:
             for row in one.fit.held_out:
                 horizon = int(row.variables["cpt_tokens"])
-                inside = None
-                if row.low is not None and row.high is not None:
-                    inside = row.low <= row.observed <= row.high
+                apart = mean_interval(list(one.errors[horizon].values()))
                 rows.append(
                     {
                         "arm": role,
                         **one.fit.group,
                         "horizon_tokens": horizon,
                         "predicted": row.predicted,
-                        "low": row.low,
-                        "high": row.high,
                         "measured": row.observed,
-                        "inside": inside,
                         "error": row.predicted - row.observed,
+                        "error_low": apart.low,
+                        "error_high": apart.high,
+                        "seeds": len(one.errors[horizon]),
                         "still_error": float(np.mean(list(one.still[horizon].values()))),
                     }
                 )
@@ -268,8 +274,9 @@ def _figures(
         if not line.why:
             low, high = line.interval(max(1, len(m.critical(role, held_back))))
             told.append((role, held_back, line.predicted, low, high))
+    shared = sorted(m.alike["far"]["ratio"].unique())
     frame = pd.DataFrame(told, columns=["arm", "n_params", "critical_ratio", "low", "high"])
-    figures = [critical_arms_figure(critical, frame, labels, m.eps)]
+    figures = [critical_arms_figure(critical, frame, labels, m.eps, shared)]
     for role, fits in ratio_fits.items():
         table, domain = m.tables[role], corpus[role]
         own = critical[critical["arm"] == role].drop(columns="arm")

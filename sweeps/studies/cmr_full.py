@@ -52,7 +52,7 @@ class Settings:
     far: str
     near: str
     horizons: tuple[int, ...]
-    eps: tuple[float, ...] = (0.0, 0.02, 0.05)
+    eps: tuple[float, ...] = (0.0, 0.05)
     claims_eps: float = 0.05
     held_out_ratio: float = 1 / 4  # as in the paper's Table 2
     lam: tuple[float, ...] = (100.0, 1000.0, 7000.0)
@@ -157,109 +157,57 @@ def claims(told: Settings, asked: Sweep) -> "tuple[Claim, ...]":
 
     name, largest = _smallest(asked), _sizes(asked)[-1]
     far, near = f"far-{name}", f"near-{name}"
-    last = f"after {max(told.horizons):,} tokens"
-    seeds, scale = "more trunk seeds", "more trunk seeds, or a scale at which it is larger"
+    last, first = f"after {max(told.horizons):,} tokens", f"after {min(told.horizons):,}"
+    says = {
+        "nearer_larger": "The domain that is nearer to the trunk has the larger critical ratio "
+        f"{last}.",
+        "grows_with_tokens": f"The far domain's critical ratio is larger {last} than {first} (Gu "
+        "et al. 2024).",
+        "grows_with_size": "The far domain's critical ratio is larger at the largest size than at "
+        "the smallest (Gu et al. 2024).",
+        "turning_point_passed": "At the critical ratio by tolerance the general loss still falls "
+        "over the last half of continual pre-training, in both domains: the turning point does "
+        "not bind.",
+        "constant_trunk_larger": "Off a trunk whose rate never fell the critical ratio is larger, "
+        "all else equal.",
+        "reset_does_not_matter": "Resetting the optimizer at the branch point does not change the "
+        "critical ratio.",
+        "size_extrapolates": "A line in ln N through the smaller sizes predicts the critical ratio "
+        "of the largest.",
+        "tokens_extrapolate": "R_CMR = a T^s + b, fitted up to half the tokens, predicts the "
+        "critical ratio at the last (Gu et al. 2024).",
+        "ratio_law_predicts": "L = alpha R^s + beta predicts the far domain's loss at R = "
+        f"{told.held_out_ratio:g} (Gu et al. 2024, Table 2).",
+        "continuing_beats_scratch": "On domain text alone, continuing the trunk ends lower than as "
+        "many tokens from scratch, in both domains.",
+        "continuing_matches_union": f"The branch at R = {UNION:g} ends where a run from scratch on "
+        "the union of the same texts ends (mean of general and domain loss; Ibrahim et al. 2024, "
+        "2403.08763).",
+    }
+    seeds, longer = "more trunk seeds", "more trunk seeds, or longer branches"
 
-    def ratio(
-        called: str, says: str, sense: "Sense", arms: tuple[str, ...], by: str = seeds
+    def ratio(called: str, sense: "Sense", *arms: str, by: str = seeds) -> "Claim":
+        return Claim(called, says[called], sense, 0.05, "ratio", by, arms, SD_RATIO)
+
+    def nats(
+        called: str, sense: "Sense", m: float, sd: float, *arms: str, by: str = seeds
     ) -> "Claim":
-        return Claim(called, says, sense, 0.05, "ratio", by, arms, SD_RATIO)
+        return Claim(called, says[called], sense, m, "nats", by, arms, sd)
 
-    def loss(
-        called: str, says: str, sense: "Sense", m: float, sd: float, arms: tuple[str, ...], by: str
-    ) -> "Claim":
-        return Claim(called, says, sense, m, "nats", by, arms, sd)
-
+    alone = [f"scratch-{role}-{name}" for role in DOMAINS]
+    union = [f"union-{role}-{name}" for role in DOMAINS]
     return (
-        ratio(
-            "nearer_larger",
-            f"The domain that is nearer to the trunk has the larger critical ratio {last}.",
-            "more",
-            (far, near),
-            "more trunk seeds, and more domains than two",
-        ),
-        ratio(
-            "grows_with_tokens",
-            f"The far domain's critical ratio is larger {last} than after "
-            f"{min(told.horizons):,} (Gu et al. 2024).",
-            "more",
-            (far,),
-            scale,
-        ),
-        ratio(
-            "grows_with_size",
-            "The far domain's critical ratio is larger at the largest size than at the smallest "
-            "(Gu et al. 2024).",
-            "more",
-            (far, f"far-{largest}"),
-            scale,
-        ),
-        loss(
-            "turning_point_passed",
-            "At the critical ratio by tolerance the general loss still falls over the last half of "
-            "continual pre-training, in both domains: the turning point does not bind.",
-            "more",
-            0.01,
-            SD_SHAPE,
-            (far, near),
-            "longer branches",
-        ),
-        ratio(
-            "constant_trunk_larger",
-            "Off a trunk whose rate never fell the critical ratio is larger, all else equal.",
-            "more",
-            (far, f"constant-{name}"),
-        ),
-        ratio(
-            "reset_does_not_matter",
-            "Resetting the optimizer at the branch point does not change the critical ratio.",
-            "same",
-            (far, f"reset-{name}"),
-        ),
-        ratio(
-            "size_extrapolates",
-            "A line in ln N through the smaller sizes predicts the critical ratio of the largest.",
-            "same",
-            (far, f"far-{largest}"),
-            "more sizes, and more trunk seeds of each",
-        ),
-        ratio(
-            "tokens_extrapolate",
-            "R_CMR = a T^s + b, fitted up to half the tokens, predicts the critical ratio at the "
-            "last (Gu et al. 2024).",
-            "same",
-            (far,),
-        ),
-        loss(
-            "ratio_law_predicts",
-            f"L = alpha R^s + beta predicts the far domain's loss at R = {told.held_out_ratio:g} "
-            "(Gu et al. 2024, Table 2).",
-            "same",
-            0.01,
-            SD_SHAPE,
-            (far,),
-            "another form of the law",
-        ),
-        loss(
-            "continuing_beats_scratch",
-            "On domain text alone, continuing the trunk ends lower than as many tokens from "
-            "scratch, in both domains.",
-            "more",
-            0.05,
-            SD_LOSS,
-            (far, near, f"scratch-far-{name}", f"scratch-near-{name}"),
-            scale,
-        ),
-        loss(
-            "continuing_matches_union",
-            f"The branch at R = {UNION:g} ends where a run from scratch on the union of the same "
-            "texts ends (mean of general and domain loss; Ibrahim et al. 2024, 2403.08763).",
-            "same",
-            0.05,
-            SD_LOSS,
-            (far, near, f"union-far-{name}", f"union-near-{name}"),
-            scale,
-        ),
+        ratio("nearer_larger", "more", far, near, by="more trunk seeds; more domains than two"),
+        ratio("grows_with_tokens", "more", far, by=longer),
+        ratio("grows_with_size", "more", far, f"far-{largest}", by="more trunk seeds of each size"),
+        nats("turning_point_passed", "more", 0.01, SD_SHAPE, far, near, by=longer),
+        ratio("constant_trunk_larger", "more", far, f"constant-{name}"),
+        ratio("reset_does_not_matter", "same", far, f"reset-{name}"),
+        ratio("size_extrapolates", "same", far, f"far-{largest}", by="more sizes, and more seeds"),
+        ratio("tokens_extrapolate", "same", far),
+        nats("ratio_law_predicts", "same", 0.01, SD_SHAPE, far),
+        nats("continuing_beats_scratch", "more", 0.05, SD_LOSS, far, near, *alone, by=longer),
+        nats("continuing_matches_union", "same", 0.05, SD_LOSS, far, near, *union, by=longer),
     )
 
 
@@ -351,7 +299,8 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
 # Read -------------------------------------------------------------------------------------------
 
 
-def _measured(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Measured":
+def measured(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Measured":
+    """The table by role: what evidence and predictions are read off."""
     from fits.critical_evidence import Measured
 
     name = _smallest(asked)
@@ -370,7 +319,7 @@ def _measured(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Measure
     )
 
 
-def _held_back(asked: Sweep) -> int:
+def held_back(asked: Sweep) -> int:
     """Parameters of the size that is trained last."""
     return flops.parameters(asked.arms[f"far-{_sizes(asked)[-1]}"].base.model).total
 
@@ -380,7 +329,7 @@ def predict(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "pd.DataFr
     from fits.critical_foretold import foretold
 
     seeds = len(asked.arms[later(told, asked)[0]].axes.get("seed", (0,)))
-    return foretold(_measured(results, told, asked), _held_back(asked), seeds)
+    return foretold(measured(results, told, asked), held_back(asked), seeds)
 
 
 def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
@@ -399,8 +348,14 @@ def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
         f"Evaluated on {told.windows} fixed windows of each corpus: intervals cover trunk seeds, "
         "not the choice of text, and two domains are two.",
     ]
-    measured = _measured(results, told, asked)
-    return findings(measured, _held_back(asked), branch.stage_tokens()[0], told.lam, UNION, notes)
+    return findings(
+        measured(results, told, asked),
+        held_back(asked),
+        branch.stage_tokens()[0],
+        told.lam,
+        UNION,
+        notes,
+    )
 
 
 STUDY = Study(

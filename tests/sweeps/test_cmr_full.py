@@ -15,13 +15,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fits import critical_foretold
+from fits.critical_evidence import evidence
 from fits.report import Findings
+from fits.verdicts import judge
 from lab.errors import Refused
 from sweeps import foretold
 from sweeps.claims import LEVEL, stated
 from sweeps.plan import Plan, make_plan
 from sweeps.run import open_corpora
-from sweeps.studies.cmr_full import SCALES, SMALLEST, STUDY
+from sweeps.studies.cmr_full import SCALES, SMALLEST, STUDY, held_back, measured
 from sweeps.study import ask
 
 PARAMS = {"w24": 26_232, "w40": 60_360, "w64": 133_440}
@@ -114,7 +117,7 @@ def test_what_the_study_cannot_read_is_refused_or_said() -> None:
     assert "near-w24: no control at R = 0" in said(axes=["near-w24:cpt.ratio=1/8,1/4"])
     assert "2 horizons up to half" in said("horizons=122880,163840,819200")
     for sets, why in (
-        (["claims_eps=.03"], "claims_eps = 0.03: must be one of eps = 0, 0.02, 0.05"),
+        (["claims_eps=.03"], "claims_eps = 0.03: must be one of eps = 0, 0.05"),
         (["near=code"], "general, far, near = prose, code, code: must differ"),
         (["horizons=163840,122880"], "must ascend"),
     ):
@@ -247,11 +250,9 @@ def alone(world: World, head: dict[str, Any], role: str, random: Any) -> list[di
 
 
 def verdicts(world: World) -> dict[str, str]:
-    from fits.verdicts import judge
-
     results, settings, sweep = made(world)
-    found = STUDY.read(results, settings, sweep)
-    judged = judge(STUDY.claims(settings, sweep), found.evidence, LEVEL)
+    found = evidence(measured(results, settings, sweep), held_back(sweep))
+    judged = judge(STUDY.claims(settings, sweep), found, LEVEL)
     return {one.claim.name: one.decision for one in judged}
 
 
@@ -370,29 +371,21 @@ def test_the_largest_size_is_predicted_from_the_others_alone() -> None:
     still = named.loc["far: critical ratio, eps 0.05, were size without effect"]
     assert still["predicted"] == pytest.approx(World().critical("far", "w40", 1.0, 1.0), abs=2e-3)
     assert not still["low"] < truth < still["high"]
-    measured = STUDY.read(results, settings, sweep).measured
-    assert set(measured) == set(rows["name"])
-    assert measured[line.name] == pytest.approx(truth, abs=1e-3)
+    came = critical_foretold.measured(measured(results, settings, sweep), PARAMS["w64"])
+    assert set(came) == set(rows["name"])
+    assert came[line.name] == pytest.approx(truth, abs=1e-3)
 
 
 def test_a_seed_beyond_the_grid_goes_in_as_bounds() -> None:
     results, settings, sweep = made(World(near=0.6))
-    found = STUDY.read(results, settings, sweep)
-    one = found.evidence["nearer_larger"]
-    far = [row.critical_ratio for row in last_readings(found, settings, "far")]
-    assert [high - low for low, high in zip(one.lows, one.highs, strict=True)] == pytest.approx(
-        [0.25] * 5
-    )
-    assert float(np.mean(one.lows)) == pytest.approx(0.75 - far[0], abs=2e-3)
+    read = measured(results, settings, sweep)
+    near = read.critical("near", PARAMS["w24"])
+    assert set(near.values()) == {(0.75, 1.0)}
+    far = read.critical("far", PARAMS["w24"])
+    one = evidence(read, held_back(sweep))["nearer_larger"]
+    assert one.lows == pytest.approx([0.75 - far[seed][0] for seed in range(5)])
+    assert one.highs == pytest.approx([1.0 - far[seed][0] for seed in range(5)])
     assert "5 of 5 seeds lie beyond the grid" in one.note
-    near = last_readings(found, settings, "near")
-    assert [row.reading for row in near] == ["> 3/4"]
-
-
-def last_readings(found: Findings, settings: Any, arm: str) -> list[Any]:
-    read = found.table("critical ratio")
-    here = (read["arm"] == arm) & (read["eps"] == EPS) & (read["n_params"] == PARAMS["w24"])
-    return list(read[here & (read["horizon_tokens"] == max(settings.horizons))].itertuples())
 
 
 def test_without_the_largest_size_and_a_confounder_the_rest_is_read() -> None:
