@@ -81,7 +81,8 @@ def critical_arms_figure(
         f"Critical mixture ratio at eps = {eps:g} nats. Left: against the horizon at the smallest "
         "size, by domain and by how the trunk is continued. Right: against size at the last "
         "horizon; open diamonds were written down before that size was trained. Bars are 95 % "
-        "intervals over trunk seeds; triangles lie beyond the grid of ratios."
+        "intervals over trunk seeds, open ones up to the ends of the grid of ratios; triangles lie "
+        "beyond it."
     )
     return Figure("critical_ratio_by_arm", caption, data, draw, (PAGE_INCHES, 3.0))
 
