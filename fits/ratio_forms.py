@@ -3,7 +3,7 @@
 The papers disagree: a power of R (Gu et al. 2024, arXiv 2407.17467), an exponential in R (Ye et al.
 2024, arXiv 2403.16952, who reject the power since it diverges), an inverse power of the corpus's
 own share (Que et al. 2024, arXiv 2406.01375). All have three parameters here, so that none wins by
-having more. Each ratio is left out in turn; with fewer than seven no difference can be called sure
+having more. Each ratio is left out in turn; with fewer than six no difference can be called sure
 (`fits.comparing`: random signs of the folds).
 """
 

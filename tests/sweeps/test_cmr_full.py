@@ -24,7 +24,7 @@ from sweeps import foretold
 from sweeps.claims import LEVEL, stated
 from sweeps.plan import Plan, make_plan
 from sweeps.run import open_corpora
-from sweeps.studies.cmr_full import SCALES, SMALLEST, STUDY, held_back, measured
+from sweeps.studies.cmr_full import RATIOS, SCALES, STUDY, held_back, measured
 from sweeps.study import ask
 
 PARAMS = {"w24": 26_232, "w40": 60_360, "w64": 133_440}
@@ -351,7 +351,7 @@ def test_laws_and_forms_are_recovered(quiet: Any) -> None:
     of_far = forms[(forms["arm"] == "far") & (forms["corpus"] == "code")]
     assert set(of_far[of_far["rank"] == 1]["form"]) == {"cmr-ratio"}
     at_smallest = of_far[of_far["n_params"] == PARAMS["w24"]]
-    assert set(at_smallest["ratios"]) == {len(SMALLEST) - 2}
+    assert set(at_smallest["ratios"]) == {len(RATIOS) - 2}
     assert "worse" in set(at_smallest["verdict"])
 
 
