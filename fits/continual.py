@@ -180,7 +180,7 @@ def ratio_laws(table: pd.DataFrame, horizon: int, held_out: float) -> list[Fit]:
             "group": {"n_params": int(size), "corpus": str(corpus), "cpt_tokens": int(horizon)},
             "name": f"{corpus} loss against ratio",
         }
-        fits.append(_over_units("cmr-ratio", rows, "loss_nats", "ratio", options))
+        fits.append(over_units("cmr-ratio", rows, "loss_nats", "ratio", options))
     return fits
 
 
@@ -200,7 +200,7 @@ def token_laws(table: pd.DataFrame, general: str, domain: str, after: int) -> li
                 "name": f"change of {corpus} loss against tokens",
             }
             if rows["tokens"].nunique() > len(law_named(law).names):
-                fits.append(_over_units(law, rows, "change", "tokens", options))
+                fits.append(over_units(law, rows, "change", "tokens", options))
     return fits
 
 
@@ -224,10 +224,14 @@ def critical_laws(read: pd.DataFrame) -> tuple[list[Fit], list[str]]:
     return fits, without
 
 
-def _over_units(
+def over_units(
     law: str, rows: pd.DataFrame, response: str, place: str, options: dict[str, Any]
 ) -> Fit:
-    """Fit the mean over units; intervals are t over the units' own fits when there are several."""
+    """Fit the mean over units; intervals are t over the units' own fits when there are several.
+
+    rows: a row a unit and `place`, with the `response`; options: those of `fit`. Units that lack a
+    place take no part. `unit_params` of the fit are in the order of the units.
+    """
     places = rows[place].nunique()
     complete = [one for _, one in rows.groupby("unit") if one[place].nunique() == places]
     if complete:  # a mean over other seeds at one place than at the next would bend the curve

@@ -108,10 +108,10 @@ def critical_figure(read: pd.DataFrame, grid: Sequence[float], laws: Sequence[Fi
                         _law_line(axes, one, colour)
             axes.set_xscale("log")
             axes.set_title(f"eps = {eps:g} nats")
-            axes.set_xlabel("horizon (tokens of continual pre-training)")
             token_axis(axes)
             for end in (inner[0], inner[-1]):
                 axes.axhline(end, color="#999999", linewidth=0.7, linestyle=":")
+        canvas.supxlabel("horizon (tokens of continual pre-training)", size="medium")
         panels[0].set_ylim(0, 1)
         panels[0].set_ylabel("critical mixture ratio")
         panels[-1].legend(loc="upper left")
@@ -119,7 +119,8 @@ def critical_figure(read: pd.DataFrame, grid: Sequence[float], laws: Sequence[Fi
     caption = (
         "Critical mixture ratio against the horizon, by model size. Bars are 95 % intervals over "
         "trunk seeds (sizes with one seed have none); arrows lie beyond the grid of ratios, whose "
-        "ends are dotted; lines are R = a T^s + b where enough horizons are uncensored."
+        "ends are dotted; lines are R = a T^s + b where enough horizons are uncensored, dashed "
+        "where they were predicted."
     )
     return Figure("critical_ratio", caption, read, draw, (PAGE_INCHES, 3.0))
 
@@ -147,6 +148,11 @@ def _law_line(axes: "Axes", one: Fit, colour: Any) -> None:
     line = np.geomspace(tokens.min(), tokens.max(), 100)
     middle, _, _ = one.band({"cpt_tokens": line}, "curve")
     axes.plot(line, middle, color=colour, linewidth=0.9, alpha=0.8)
+    if one.held_out:
+        late = max(float(row.variables["cpt_tokens"]) for row in one.held_out)
+        line = np.geomspace(tokens.max(), late, 100)
+        middle, _, _ = one.band({"cpt_tokens": line}, "curve")
+        axes.plot(line, middle, "--", color=colour, linewidth=0.9, alpha=0.8)
 
 
 def _ratio_label(ratio: float) -> str:

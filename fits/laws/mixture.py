@@ -94,6 +94,35 @@ def _data_mixing(shares: tuple[str, ...]) -> Law:
     )
 
 
+# Inverse power of the share ------------------------------------------------------------------
+
+OWN_SHARE = Variable(
+    "own_share", "1", "share of tokens from the corpus whose loss this is: R, or 1 - R"
+)
+
+
+def _inverse(p: Values, x: Values) -> Any:
+    return p["E"] + p["C"] * x["own_share"] ** -p["gamma"]
+
+
+# With the paper's eps (R + eps in R's place) four parameters would stand against three of the other
+# forms; eps matters near R = 0, which takes no part where the forms are compared.
+RATIO_INVERSE = Law(
+    name="ratio-inverse",
+    title="Loss against the share of its own corpus, inverse power",
+    formula="L = E + C / r^gamma",
+    response=LOSS,
+    variables=(OWN_SHARE,),
+    parameters=(
+        Parameter("E", "loss that no share goes below", low=0.0),
+        Parameter("C", "loss above E of the corpus alone", low=0.0),
+        Parameter("gamma", "exponent of the share", 0.01, 10.0, (0.03, 0.1, 0.3, 1.0)),
+    ),
+    source="Que et al. 2024, arXiv 2406.01375: form L3 at one size and duration, with eps = 0",
+    predict=_inverse,
+    linear=("E", "C"),
+)
+
 # Share and volume ---------------------------------------------------------------------------
 
 
@@ -123,4 +152,4 @@ BIMIX = Law(
     linear=("B", "C"),
 )
 
-LAWS = (DATA_MIXING, BIMIX)
+LAWS = (DATA_MIXING, RATIO_INVERSE, BIMIX)

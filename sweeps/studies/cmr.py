@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab.errors import Refused
-from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
+from lab.spec import RunSpec
 from sweeps.adaptive_critical import critical_width
+from sweeps.continual_runs import RATIOS, Scale, branched, published_model, small_model
 from sweeps.foresight import Expected, Foreseen, Sought
 from sweeps.grid import Grid
 from sweeps.study import Study
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from fits.continual import Growth
     from fits.critical_design import Prior
     from fits.report import Findings
-
-RATIOS = (0.0, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1.0)
-TRUNK_END = 0.03  # of the trunk's peak rate, by a linear fall over its last fifth
 
 
 @dataclass(frozen=True)
@@ -42,33 +40,13 @@ class Settings:
     per_octave: int = 1
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Sizes are (name, model, trunk's peak rate, trunk seeds); lengths are in steps."""
-
-    sizes: tuple[tuple[str, ModelSpec, float, int], ...]
-    batch: int
-    trunk: int
-    trunk_warm: int
-    rewarm: int
-    horizons: tuple[int, ...]
-    cpt_peak: float = 0.1  # of the trunk's peak rate, as in the paper (3e-4, then 3e-5)
-    windows: int = 256
-
-
-def _small(width: int, layers: int, heads: int, context: int, vocabulary: int = 256) -> ModelSpec:
-    mlp_width = -(-width * 8 // 3 // 8) * 8  # 8/3 of the width, to a multiple of 8
-    return ModelSpec(width, layers, heads, mlp_width, context, vocabulary)
-
-
-def _published(width: int, layers: int) -> ModelSpec:
-    return ModelSpec(width, layers, 32, 3 * width, 4096, 65_632)
-
-
 # Peak rates of the tiny sizes: .2 / width, the best of five rates tried at each (see the README).
 SCALES = {
     "smoke": Scale(
-        sizes=(("w16", _small(16, 1, 1, 32), 1e-2, 2), ("w24", _small(24, 1, 1, 32), 8e-3, 1)),
+        sizes=(
+            ("w16", small_model(16, 1, 1, 32), 1e-2, 2),
+            ("w24", small_model(24, 1, 1, 32), 8e-3, 1),
+        ),
         batch=16,
         trunk=60,
         trunk_warm=10,
@@ -79,9 +57,9 @@ SCALES = {
     ),
     "tiny": Scale(
         sizes=(
-            ("w24", _small(24, 2, 2, 64), 8e-3, 3),
-            ("w40", _small(40, 2, 2, 64), 5e-3, 1),
-            ("w64", _small(64, 2, 2, 64), 3e-3, 1),
+            ("w24", small_model(24, 2, 2, 64), 8e-3, 3),
+            ("w40", small_model(40, 2, 2, 64), 5e-3, 1),
+            ("w64", small_model(64, 2, 2, 64), 3e-3, 1),
         ),
         batch=32,
         trunk=960,
@@ -91,9 +69,9 @@ SCALES = {
     ),
     "small": Scale(
         sizes=(
-            ("5M", _small(256, 6, 4, 512), 1e-3, 3),
-            ("25M", _small(512, 8, 8, 512), 6e-4, 1),
-            ("100M", _small(896, 10, 14, 512), 4e-4, 1),
+            ("5M", small_model(256, 6, 4, 512), 1e-3, 3),
+            ("25M", small_model(512, 8, 8, 512), 6e-4, 1),
+            ("100M", small_model(896, 10, 14, 512), 4e-4, 1),
         ),
         batch=128,
         trunk=30_000,
@@ -106,10 +84,10 @@ SCALES = {
     # constant. How the trunk's rate ends is not stated there.
     "paper": Scale(
         sizes=(
-            ("460M", _published(1024, 24), 3e-4, 1),
-            ("940M", _published(1536, 24), 3e-4, 1),
-            ("1.6B", _published(2048, 24), 3e-4, 1),
-            ("3.1B", _published(2560, 32), 3e-4, 1),
+            ("460M", published_model(1024, 24), 3e-4, 1),
+            ("940M", published_model(1536, 24), 3e-4, 1),
+            ("1.6B", published_model(2048, 24), 3e-4, 1),
+            ("3.1B", published_model(2560, 32), 3e-4, 1),
         ),
         batch=512,
         trunk=100_000,
@@ -124,9 +102,7 @@ SCALES = {
 def settings(scale: str) -> Settings:
     """The study's settings at a scale."""
     chosen = SCALES[scale]
-    step = chosen.batch * chosen.sizes[0][1].context
-    horizons = tuple(steps * step for steps in chosen.horizons)
-    return Settings("prose+docs", "code", horizons, windows=chosen.windows)
+    return Settings("prose+docs", "code", chosen.horizon_tokens, windows=chosen.windows)
 
 
 def sweep(told: Settings, scale: str) -> Sweep:
@@ -134,39 +110,12 @@ def sweep(told: Settings, scale: str) -> Sweep:
     chosen = SCALES[scale]
     arms = {}
     for name, model, peak, seeds in chosen.sizes:
-        base = _run(told, chosen, model, peak)
+        base = branched(chosen, model, peak, told.general, told.domain, told.horizons)
         arms[name] = Grid(base, {"seed": tuple(range(seeds)), "cpt.ratio": RATIOS})
     evaluate = Evaluations(
         (told.general, told.domain), told.windows, "cpt", told.horizons, told.per_octave
     )
     return Sweep("cmr", scale, arms, evaluate)
-
-
-def _run(told: Settings, chosen: Scale, model: ModelSpec, peak: float) -> RunSpec:
-    step = chosen.batch * model.context
-    for horizon in told.horizons:
-        if horizon % step or horizon <= chosen.rewarm * step:
-            raise Refused(
-                f"horizon {horizon}: must be whole steps of {step} tokens, more than the "
-                f"{chosen.rewarm * step} of the rewarm"
-            )
-    trunk = Phase(
-        "pretrain",
-        chosen.trunk * step,
-        (Share(told.general, 1.0),),
-        (
-            warm(chosen.trunk_warm * step, peak),
-            hold(),
-            decay(chosen.trunk // 5 * step, TRUNK_END * peak),
-        ),
-    )
-    branch = Phase(
-        "cpt",
-        max(told.horizons),
-        (Share(told.domain, 0.5), Share(told.general, 0.5)),
-        (warm(chosen.rewarm * step, chosen.cpt_peak * peak), hold()),
-    )
-    return RunSpec(model, OptimizerSpec(), (trunk, branch), seed=0, batch=chosen.batch)
 
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
@@ -224,6 +173,7 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
         seeds = len(grid.axes.get("seed", (0,)))
         ratios = tuple(sorted(r for r in grid.axes.get("cpt.ratio", ()) if 0 < r < 1))
         alike.setdefault((seeds, ratios, _tokens_read(asked, grid.base)), []).append(name)
+    longer = max(told.horizons) / PRIOR_LAST
     fits: list[Expected] = []
     places: list[Sought] = []
     for (seeds, ratios, tokens), names in alike.items():
@@ -244,7 +194,7 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
                     Expected(
                         f"{arms}: critical ratio against tokens, eps 0",
                         "cmr-critical",
-                        _at_scale(told, CRITICAL),
+                        at_scale(CRITICAL, longer),
                         {"cpt_tokens": within},
                         CRITICAL_SD * fewer,
                         PRIOR,
@@ -258,7 +208,7 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
         for law, (params, noise) in TOKEN_LAWS.items():
             if len(tokens) > len(params):
                 what, points = f"{arms}: change of loss, every ratio", {"cpt_tokens": tokens}
-                params = _at_scale(told, params)
+                params = at_scale(params, longer)
                 fits.append(Expected(what, law, params, points, noise * fewer, PRIOR))
     return Foreseen(tuple(fits), tuple(places))
 
@@ -296,9 +246,8 @@ def _prior(told: Settings, eps: float) -> "Prior":
     return Prior(eps, place, PLACE_SD, alpha, ALPHA_SD, s, S_SD, seed_sd, PRIOR_WEIGHT, BRANCH_SD)
 
 
-def _at_scale(told: Settings, params: dict[str, float]) -> dict[str, float]:
-    """Parameters of a law in tokens whose curve ends at this study's longest horizon."""
-    longer = max(told.horizons) / PRIOR_LAST
+def at_scale(params: dict[str, float], longer: float) -> dict[str, float]:
+    """Parameters of a law in tokens whose curve ends `longer` times as far out as the prior's."""
     return {
         name: value * longer ** -params[f"s{name[1:]}"] if name.startswith("a") else value
         for name, value in params.items()

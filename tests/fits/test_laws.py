@@ -121,6 +121,11 @@ MADE: dict[str, tuple[dict[str, float], dict[str, np.ndarray], float]] = {
         {"ratio_domain": np.linspace(0.0, 1.0, 21)},
         1e-3,
     ),
+    "ratio-inverse": (
+        {"E": 1.4, "C": 0.5, "gamma": 0.4},
+        {"own_share": np.linspace(0.05, 1.0, 21)},
+        1e-3,
+    ),
     OF_THREE: ({"c": 1.9, "k": 0.6, "t_web": -2.4, "t_code": 0.8}, thirds(), 1e-3),
     "bimix": (
         {"B": 300.0, "C": 1.7, "alpha": 0.06, "beta": 0.3},

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from lab.errors import Refused
+from sweeps.continual_runs import RATIOS
 from sweeps.plan import Plan, make_plan
 from sweeps.run import open_corpora
-from sweeps.studies.cmr import RATIOS, STUDY
+from sweeps.studies.cmr import STUDY
 from sweeps.study import ask
 
 SEEDS = {"smoke": 3, "tiny": 5, "small": 5, "paper": 4}
