@@ -63,7 +63,7 @@ def test_other_texts_are_refused() -> None:
         least_losses("prose", np.zeros((1, 2), np.int32))
     with pytest.raises(Refused, match="'code' is not known"):
         expected_least_losses("code", 4)
-    with pytest.raises(Refused, match="^not text of synthetic-words: no word has b'A'$"):
+    with pytest.raises(Refused, match=r"^not text of synthetic-words: no word has b'A'$"):
         least_losses("synthetic-words", np.array([[65, 65]]))
-    with pytest.raises(Refused, match="^not text of synthetic-markov: a byte is none"):
+    with pytest.raises(Refused, match=r"^not text of synthetic-markov: a byte is none"):
         least_losses("synthetic-markov", np.array([[10, 65]]))
