@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
         "lab report runs/cmr-tiny --to report.html",
     )  # fmt: skip
     report.add_argument("folder", metavar="DIR")
-    report.add_argument("--to", required=True, metavar="FILE.html")
+    report.add_argument("--to", required=True, metavar="FILE", help=".html, or .md with figures")
     report.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
     plot = _verb(
         verbs, "plot", studies, "plot", "write a figure of a fit or of a sweep",
