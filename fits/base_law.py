@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from fits.comparing import compare
 from fits.engine.uncertainty import mean_interval
 from fits.envelopes import envelope
 from fits.errors import Refused
@@ -27,18 +28,18 @@ from fits.result import Fit
 
 APPROACHES = ("envelope", "isoflop", "parametric")
 COUNTS = {"with embeddings": "n_params", "without": "n_params_non_embedding"}
+AT_BOUND = 1e-6  # of the least possible loss
 SAME_BUDGET = 0.03  # horizons are whole steps: budgets of one name differ by less
-FEWEST = 6  # rows of a seed: one more than the law has parameters
 
 
-def cooled_ends(results: pd.DataFrame, corpus: str, end_lr: float = np.inf) -> pd.DataFrame:
+def cooled_ends(results: pd.DataFrame, corpus: str) -> pd.DataFrame:
     """One row per run that ended well: its size, tokens, FLOPs and loss on `corpus` at its end.
 
-    `results` is the tidy table of a sweep whose runs differ in size, tokens and seed; `end_lr`: the
-    highest rate at which a run counts as cooled down. Columns: arm, unit (the seed), n_params,
-    n_params_non_embedding, n_tokens, budget_flop, epochs, loss_nats. Raises Refused.
+    `results` is the tidy table of a sweep whose runs differ in size, tokens and seed, and all end
+    in a cool-down. Columns: arm, unit (the seed), n_params, n_params_non_embedding, n_tokens,
+    budget_flop, epochs, loss_nats. Raises Refused.
     """
-    needed = {"arm", "run", "seed", "status", "step", "tokens", "train_flops", "lr", "corpus"}
+    needed = {"arm", "run", "seed", "status", "step", "tokens", "train_flops", "corpus"}
     needed |= {"loss_nats", "epochs", *COUNTS.values()}
     missing = sorted(needed - set(results.columns))
     if missing:
@@ -47,12 +48,6 @@ def cooled_ends(results: pd.DataFrame, corpus: str, end_lr: float = np.inf) -> p
     ends = rows.sort_values("step").drop_duplicates(["arm", "seed", "run"], keep="last")
     if ends.empty:
         raise Refused(f"the table has no finished run evaluated on {corpus!r}")
-    if (ends["lr"] > end_lr).any():
-        hot = ends.loc[ends["lr"].idxmax()]
-        raise Refused(
-            f"run {hot['run']} ends at a rate of {hot['lr']:g}, above {end_lr:g}: cooled and "
-            "uncooled losses do not belong in one fit"
-        )
     names = {"seed": "unit", "tokens": "n_tokens", "train_flops": "budget_flop"}
     kept = ["arm", "unit", *COUNTS.values(), "n_tokens", "budget_flop", "epochs", "loss_nats"]
     found = ends.rename(columns=names)[kept]
@@ -90,6 +85,69 @@ def predicted_by_unit(
     """The loss at one size and tokens that each seed's own fit predicts."""
     at = prediction(one.law, {"n_params": n_params, "n_tokens": n_tokens})
     return {unit: float(at(params)) for unit, params in of_units(ends, one).items()}
+
+
+def rivals(ends: pd.DataFrame, laws: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+    """Laws of N and D ranked on the mean over seeds by what was left out (`fits.comparing`)."""
+    frame = compare(laws, mean_over_units(ends), level=level).table
+    frame["rms_relative_error"] *= 100
+    kept = ["rank", "law", "free", "difference", "standard_error", "verdict", "rms error, %"]
+    names = {"rms_relative_error": "rms error, %"}
+    return frame.rename(columns=names)[[*kept, "aicc", "bic", "status", "why"]]
+
+
+def predictions(
+    ends: pd.DataFrame, laws: Sequence[str], n_params: float, n_tokens: float, prefix: str
+) -> pd.DataFrame:
+    """What each law says of one larger run, a row each, named by `prefix` and the law.
+
+    low, high: of one more seed's run, if the law holds there; a law whose parameters are not
+    identified, or without such an interval, says nothing. Raises Refused where the first is silent.
+    """
+    rows = []
+    for name in laws:
+        one = law_over_units(ends, name)
+        said = one.predict({"n_params": [n_params], "n_tokens": [n_tokens]}).iloc[0]
+        silent = one.identified.unidentified
+        if silent or not np.isfinite(said.to_numpy(float)).all():
+            if name == laws[0]:
+                raise Refused(f"law {name} gives no interval: {silent or 'too few seeds'}")
+            continue
+        rows.append(
+            {
+                "name": f"{prefix}, {name}",
+                "predicted": float(said["predicted"]),
+                "low": float(said["low"]),
+                "high": float(said["high"]),
+                "unit": "nats/token",
+                "how": f"{one.law.formula}, fitted to {one.points} cooled ends of "
+                f"{ends['unit'].nunique()} seeds; interval of one more seed",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def irreducible(
+    ends: pd.DataFrame, one: Fit, least: float
+) -> tuple[dict[str, object], list[float], str]:
+    """E of a law over seeds: a row for a table, E less the `least` possible loss by seed, and why
+    there is none: an E at its bound of 0 is none that the seed has measured."""
+    interval = one.intervals["E"]
+    row: dict[str, object] = {
+        "E": one.params["E"],
+        "low": interval.low,
+        "high": interval.high,
+        "least measured": float(mean_over_units(ends)["loss_nats"].min()),
+        "seeds": int(ends["unit"].nunique()),
+        "residual rms": one.residual_rms,
+        "status": one.status,
+    }
+    each = [params["E"] for params in of_units(ends, one).values()]
+    at_bound = sum(value < AT_BOUND * least for value in each)
+    if at_bound:
+        return row, [], f"E sits at its bound 0 in {at_bound} of {len(each)} seeds"
+    why = "" if each else one.identified.unidentified or "one seed: no interval over seeds"
+    return row, [value - least for value in each], why
 
 
 # The exponent of N* ~ C^a --------------------------------------------------------------------

@@ -14,12 +14,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.corpora import open_corpus
 from lab.errors import Refused
 from lab.texts import FIRST_LETTER, markov_chain, zipf_lexicon
 
 Floats = NDArray[np.float64]
 KNOWN = ("synthetic-markov", "synthetic-words")
 SPACE = ord(" ")
+
+
+def known_floor(name: str, windows: int, context: int) -> tuple[float, float]:
+    """(entropy rate, least loss that the evaluated windows allow) of a text, nats per token.
+
+    The windows are those of an evaluation of `windows` windows of `context` tokens. Raises Refused.
+    """
+    corpus = open_corpus(name)
+    least = least_losses(name, corpus.validation_windows(windows, context))
+    rate = corpus.parts[0].entropy_rate_nats
+    assert rate is not None  # least_losses knows the process
+    return rate, float(least.mean())
 
 
 def least_losses(name: str, windows_WL1: NDArray[np.int32]) -> Floats:

@@ -7,7 +7,7 @@ import pytest
 
 from lab.corpora import open_corpus
 from lab.errors import Refused
-from lab.ideal import expected_least_losses, least_losses
+from lab.ideal import expected_least_losses, known_floor, least_losses
 from lab.texts import markov_chain, zipf_lexicon
 
 
@@ -56,6 +56,14 @@ def test_probabilities_of_all_next_bytes_sum_to_one() -> None:
                 continue  # no word goes on like this
             following.append(math.exp(-one[0, -1]))
         assert sum(following) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_the_floor_of_evaluated_windows_is_theirs_not_that_of_all_text() -> None:
+    rate, least = known_floor("synthetic-words", 256, 64)
+    assert rate == pytest.approx(0.9074, abs=5e-5)
+    own = least_losses("synthetic-words", windows("synthetic-words", 256, 64)).mean()
+    assert least == pytest.approx(own, rel=1e-12)
+    assert abs(least - expected_least_losses("synthetic-words", 64).mean()) > 0.005
 
 
 def test_other_texts_are_refused() -> None:
