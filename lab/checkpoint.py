@@ -107,10 +107,10 @@ def restore_file(file: Path, abstract: Any) -> Any:
     return unflatten(abstract, named)
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: str | Path) -> str:
     """SHA-256 of a file."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb", buffering=0) as file:
         while block := file.read(_READ):
             digest.update(block)
     return digest.hexdigest()
@@ -134,11 +134,39 @@ def damage(folder: Path, manifest: Manifest, checksums: bool = True) -> str | No
     for name, expected in manifest.items():
         path = f"{root}/{name}"  # a Path a file would take longer than looking at it
         try:
-            size = os.stat(path).st_size
-            if size != expected["bytes"]:
-                return f"{name} has {size} bytes, not {expected['bytes']}"
-            if checksums and file_digest(Path(path)) != expected["sha256"]:
-                return f"{name} is not what was written (checksum)"
+            wrong = _other_size(name, os.stat(path).st_size, expected)
+            if wrong is None and checksums:
+                wrong = _other_bytes(name, file_digest(path), expected)
         except OSError as error:
-            return f"{name}: {error.strerror}"
+            wrong = f"{name}: {error.strerror}"
+        if wrong is not None:
+            return wrong
     return None
+
+
+def read_checked(folder: Path, name: str, manifest: Manifest) -> bytes:
+    """A file of `manifest`: the bytes that were checked, not read again. Raises Failed."""
+    if name not in manifest:
+        raise Failed(f"manifest.json lists no {name}")
+    try:
+        with open(f"{os.fspath(folder)}/{name}", "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            wrong = _other_size(name, size, manifest[name])
+            content = b"" if wrong is not None else file.read()
+    except OSError as error:
+        raise Failed(f"{name}: {error.strerror}") from error
+    if wrong is None:
+        wrong = _other_bytes(name, hashlib.sha256(content).hexdigest(), manifest[name])
+    if wrong is not None:
+        raise Failed(wrong)
+    return content
+
+
+def _other_size(name: str, size: int, expected: Mapping[str, Any]) -> str | None:
+    return (
+        f"{name} has {size} bytes, not {expected['bytes']}" if size != expected["bytes"] else None
+    )
+
+
+def _other_bytes(name: str, digest: str, expected: Mapping[str, Any]) -> str | None:
+    return f"{name} is not what was written (checksum)" if digest != expected["sha256"] else None

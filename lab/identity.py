@@ -12,13 +12,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from lab.errors import Refused
 from lab.schedule import Rates, boundaries, realise
-from lab.spec import RunSpec, canonical
+from lab.spec import ModelSpec, OptimizerSpec, RunSpec, canonical
 
 # Raised by hand when the arithmetic of a training step changes; tests/lab/test_golden.py says when.
 NUMERICS = 1
@@ -89,30 +89,53 @@ class Path:
         return self.run.steps
 
     @cached_property
-    def _start(self) -> str:
+    def _start(self) -> bytes:
+        """What the initial state is made from."""
         run = self.run
         head = {
             "numerics": NUMERICS,
             "precision": run.precision,
-            "model": json.loads(canonical(run.model)),
+            "model": json.loads(_written(run.model, repr(run.model))),
             "seed": run.seed,
         }
-        return canonical(head)
+        return canonical(head).encode()
 
     @cached_property
-    def _optimizer(self) -> str:
-        return canonical({"optimizer": json.loads(canonical(self.run.optimizer))})
+    def _trained(self) -> bytes:
+        """What every later state begins with."""
+        optimizer = _written(self.run.optimizer, repr(self.run.optimizer))
+        return self._start + f'{{"optimizer":{optimizer}}}'.encode()
+
+    @cached_property
+    def _chain(self) -> list[tuple[int, int, str, str]]:
+        """A stretch: start, stop, and the canonical JSON of batch and chain around its last step.
+
+        A state at step t of a stretch has the stretches before it whole, and this one up to t.
+        """
+        pieces = []
+        before = f'{{"batch":{canonical(self.run.batch)},"chain":['
+        for s in self.stretches:
+            before += f"[{s.start},"
+            after = f",{canonical([s.shares, s.reset_optimizer])[1:]}"
+            pieces.append((s.start, s.stop, before, f"{after}]}}"))
+            before += f"{s.stop}{after},"
+        return pieces
 
     def state_id(self, step: int) -> str:
         """Identity of the state after `step` steps: 32 hexadecimal digits."""
-        digest = hashlib.sha256(self._start.encode())
-        if step > 0:
-            digest.update(self._optimizer.encode())
-            chain = [
-                [s.start, min(s.stop, step), [list(share) for share in s.shares], s.reset_optimizer]
-                for s in self.stretches
-                if s.start < step
-            ]
-            digest.update(canonical({"batch": self.run.batch, "chain": chain}).encode())
-            digest.update(np.ascontiguousarray(self.lr[:step], dtype="<f4").tobytes())
+        if step <= 0:
+            return hashlib.sha256(self._start).hexdigest()[:32]
+        _, stop, before, after = next(one for one in reversed(self._chain) if one[0] < step)
+        digest = hashlib.sha256(self._trained)
+        digest.update(f"{before}{min(stop, step)}{after}".encode())
+        digest.update(np.ascontiguousarray(self.lr[:step], dtype="<f4").data)
         return digest.hexdigest()[:32]
+
+
+@lru_cache(maxsize=4096)
+def _written(spec: ModelSpec | OptimizerSpec, shown: str) -> str:
+    """Canonical JSON of a spec: grids have few specs and many runs.
+
+    `shown` is its repr: a spec with 1 for True compares equal to a sound one, and is refused.
+    """
+    return canonical(spec)

@@ -288,6 +288,9 @@ class RunSpec:
         return list(dict.fromkeys(share.corpus for share in shares))
 
 
+_WRITER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical(value: Any) -> str:
     """Canonical JSON of a dataclass or plain value. Raises Refused on what has no such form."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -295,7 +298,7 @@ def canonical(value: Any) -> str:
         kind = type(value)
         value = _as_written(read(kind, dataclasses.asdict(value), kind.__name__))
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return _WRITER.encode(value)
     except (TypeError, ValueError) as error:
         raise Refused(f"cannot be written canonically: {error}") from None
 

@@ -14,6 +14,7 @@ undone without them, and one that is damaged is removed alone.
 """
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import checkpoint
-from lab.errors import Damaged, Failed
+from lab.errors import Damaged, Failed, Gone
 from lab.spec import canonical
 
 SCHEMA = 1
@@ -36,7 +37,9 @@ STOP = re.compile(r"stops/([0-9]{1,12})\.([0-9a-f]{32})\.npz")  # step, state
 DROPPED = "STATE-DROPPED"
 MERGED = re.compile(r"\.merge([0-9]{1,9})$")  # of a segment's name: which merge brought it here
 # What reading files raises that somebody else has changed.
-UNREADABLE = (Failed, OSError, ValueError, LookupError, TypeError, AttributeError)
+UNREADABLE = (
+    Failed, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -221,29 +224,35 @@ class Store:
         `set_aside`: damaged segments lose their marker, to be trained again; else only read.
         """
         index = Index()
-        if not self.folder.is_dir():
-            return index
-        for marker in (one.path for one in self.committed()):
-            try:
-                one = read_attempt(marker, verify_states)
-            except UNREADABLE as error:
-                if set_aside:
-                    self._set_aside(marker)
-                index.broken.append(f"segment {marker.parent.name[:12]}: {error}")
-                continue
-            index.add(one.record, one.folder, one.rows, one.held)
-            for file, wrong in one.spoilt.items():
-                if set_aside:
-                    file.unlink(missing_ok=True)
-                index.spoilt.append(f"segment {marker.parent.name[:12]}: {wrong}")
+        searching = gc.isenabled()
+        gc.disable()  # a fifth of the time went into looking for cycles, and rows have none
+        try:
+            for marker in (one.path for one in self.committed()):
+                try:
+                    one = read_attempt(marker, verify_states)
+                except UNREADABLE as error:
+                    if set_aside:
+                        self._set_aside(marker)
+                    index.broken.append(f"segment {marker.parent.name[:12]}: {error}")
+                    continue
+                index.add(one.record, one.folder, one.rows, one.held)
+                for file, wrong in one.spoilt.items():
+                    if set_aside:
+                        file.unlink(missing_ok=True)
+                    index.spoilt.append(f"segment {marker.parent.name[:12]}: {wrong}")
+        finally:
+            if searching:
+                gc.enable()
         return index
 
     def committed(self) -> list[Marker]:
         """Markers in the order in which they are read: of two values of one thing, the first."""
-        found = [
-            Marker(int(brought[1]) if (brought := MERGED.search(path.parent.name)) else 0, path)
-            for path in self.folder.glob(f"*/{MARKER}")
-        ]
+        found = []
+        for segment in os.listdir(self.folder) if self.folder.is_dir() else ():
+            marker = f"{os.fspath(self.folder)}/{segment}/{MARKER}"
+            if os.path.exists(marker):
+                brought = MERGED.search(segment)
+                found.append(Marker(int(brought[1]) if brought else 0, Path(marker)))
         return sorted(found, key=lambda one: (one.order, str(one.path)))
 
     def _set_aside(self, marker: Path) -> None:
@@ -251,7 +260,10 @@ class Store:
             os.replace(marker, marker.with_name(f"BROKEN-{secrets.token_hex(4)}.json"))
 
     def restore(self, place: Path, abstract: Any) -> Any:
-        """The state that is held at a place, checked. On damage it is held no more: Damaged."""
+        """The state that is held at a place, checked. On damage it is held no more: Damaged.
+
+        Raises Gone where another process has removed it since it was found here.
+        """
         at_stop = place.suffix == ".npz"
         segment = (place.parent.parent if at_stop else place).parent
         try:
@@ -263,11 +275,13 @@ class Store:
                 if wrong is None:
                     return checkpoint.restore_file(folder / name, abstract)
             else:
-                wrong = checkpoint.damage(folder, _part(manifest, STATE))
+                wrong = checkpoint.damage(folder, _arrays(manifest))
                 if wrong is None:
                     return checkpoint.restore(folder / "state", abstract)
         except UNREADABLE as error:
             wrong = str(error)
+        if not place.exists() if at_stop else (place / DROPPED).exists():
+            raise Gone(f"state {segment.name[:12]} was removed since")
         if at_stop:
             place.unlink(missing_ok=True)
         else:
@@ -316,22 +330,25 @@ def segment_name(record: Record, rows: Iterable[EvaluationRow]) -> str:
 def read_attempt(marker: Path, verify_states: bool) -> Attempt:
     """The attempt that a marker names, checked. Raises one of UNREADABLE."""
     folder, manifest = _named(marker)
-    dropped = (folder / DROPPED).exists()
-    stops = {k: v for k, v in manifest.items() if STOP.fullmatch(k)}
-    small = {k: v for k, v in _part(manifest).items() if k not in stops}
-    wrong = checkpoint.damage(folder, small)
+    dropped = os.path.exists(f"{os.fspath(folder)}/{DROPPED}")
+    record = Record(**json.loads(checkpoint.read_checked(folder, "record.json", manifest)))
+    lines = checkpoint.read_checked(folder, "evaluations.jsonl", manifest).splitlines()
+    rows = [EvaluationRow(**row) for row in json.loads(b"[%s]" % b",".join(lines))]
+    arrays = _arrays(manifest)
+    stops = {name: file for name, file in manifest.items() if STOP.fullmatch(name)}
+    others = manifest.keys() - {"record.json", "evaluations.jsonl", *arrays, *stops}
+    wrong = checkpoint.damage(folder, {name: manifest[name] for name in sorted(others)})
     if wrong is None and not dropped:
-        wrong = checkpoint.damage(folder, _part(manifest, STATE), checksums=verify_states)
+        wrong = checkpoint.damage(folder, arrays, checksums=verify_states)
+        if wrong is not None and (folder / DROPPED).exists():  # while it was looked at
+            wrong, dropped = None, True
     if wrong is not None:
         raise Failed(wrong)
-    record = Record(**json.loads((folder / "record.json").read_text()))
     if record.schema != SCHEMA:
         raise Failed(f"record has schema {record.schema}, this lab {SCHEMA}")
-    lines = (folder / "evaluations.jsonl").read_text().splitlines()
-    rows = [EvaluationRow(**json.loads(line)) for line in lines]
     held: list[Held] = []
     if record.state and not dropped:
-        size = sum(file["bytes"] for file in _part(manifest, STATE).values())
+        size = sum(file["bytes"] for file in arrays.values())
         held.append(Held(record.end, record.end_step, folder, size))
     spoilt: dict[Path, str] = {}
     for name, file in stops.items():
@@ -345,15 +362,16 @@ def read_attempt(marker: Path, verify_states: bool) -> Attempt:
 
 def _named(marker: Path) -> tuple[Path, checkpoint.Manifest]:
     """The attempt that a marker names, and its manifest held against the marker's checksum."""
-    named = json.loads(marker.read_text())
+    named = json.loads(_read(os.fspath(marker)))
     name = str(named["attempt"])
     if "/" in name or "\\" in name or not name.startswith("attempt-"):
         raise Failed("marker names no attempt")
-    text = (marker.parent / name / "manifest.json").read_text()
-    if sha256(text.encode()).hexdigest() != named["manifest"]:
+    folder = marker.parent / name
+    text = _read(f"{os.fspath(folder)}/manifest.json")
+    if sha256(text).hexdigest() != named["manifest"]:
         raise Failed("manifest.json is not what was written (checksum)")
     manifest: checkpoint.Manifest = json.loads(text)
-    return marker.parent / name, manifest
+    return folder, manifest
 
 
 def _winner(marker: Path) -> Path | None:
@@ -364,13 +382,18 @@ def _winner(marker: Path) -> Path | None:
         return None
 
 
-def _part(manifest: checkpoint.Manifest, prefix: str = "") -> checkpoint.Manifest:
-    """Files of the state (`prefix` given), or all the others."""
-    return {k: v for k, v in manifest.items() if k.startswith(STATE) == (prefix == STATE)}
+def _arrays(manifest: checkpoint.Manifest) -> checkpoint.Manifest:
+    """Files of the end state."""
+    return {name: file for name, file in manifest.items() if name.startswith(STATE)}
 
 
 def _lines(rows: Iterable[Any]) -> str:
     return "".join(canonical(asdict(row)) + "\n" for row in rows)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def _write(path: Path, text: str) -> None:

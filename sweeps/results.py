@@ -15,7 +15,7 @@ from lab import flops
 from lab.identity import Path
 from lab.mixture import Stream
 from lab.spec import canonical
-from lab.store import Index, StepRow, Store
+from lab.store import EvaluationRow, Index, StepRow, Store
 from sweeps.grid import plain
 from sweeps.plan import Plan, PlannedRun, Segment, data_of, rates_of
 from sweeps.remaining import diverged_step
@@ -29,7 +29,6 @@ _PLACES = (
     "phase", "step", "step_in_phase", "tokens", "tokens_in_phase", "lr", "train_flops", "corpus",
     "share_in_phase", "epochs",
 )  # fmt: skip
-_Places = tuple[list[tuple[int, str]], dict[str, list[Any]]]  # (step, evaluation set), columns
 
 
 def axis_columns(values: dict[str, Any]) -> dict[str, Any]:
@@ -79,13 +78,14 @@ class _Reader:
     def __init__(self, plan: Plan, index: Index) -> None:
         self.plan, self.index = plan, index
         self.blocks: dict[Any, dict[str, list[Any]]] = {}
-        self.places: dict[Any, _Places] = {}
+        self.places: dict[Any, dict[str, list[Any]]] = {}
         self.by_digest = plan.by_digest
         self.ids = {key: one.set_id for key, one in plan.evaluation_sets.items()}
         self.windows = {
             key: one.corpus.train_windows(one.context) for key, one in plan.evaluation_sets.items()
         }
-        self.sound = [self._sound(segment) for segment in plan.segments]
+        self.found = [self._found(segment) for segment in plan.segments]
+        self.sound = list(map(self._sound, plan.segments, self.found))
 
     def head(self, run: PlannedRun) -> dict[str, Any]:
         """What all rows of a run have in common."""
@@ -109,21 +109,28 @@ class _Reader:
         phases = run.path.run.phases
         key = k, tuple([(phase.name, phase.tokens) for phase in phases])
         if key not in self.blocks:
-            block = self._block(self.plan.segments[k], run.path)
+            block = self._block(self.plan.segments[k], self.found[k], run.path)
             if len(self.plan.segments[k].runs) == 1:
                 return block
             self.blocks[key] = block
         return self.blocks[key]
 
-    def _block(self, segment: Segment, path: Path) -> dict[str, list[Any]]:
+    def _found(self, segment: Segment) -> list[EvaluationRow | None]:
+        """What is there of each stop on each corpus, in the order of `_places`."""
+        context = segment.path.run.model.context
+        sets = [self.ids[name, context] for name in self.plan.sweep.evaluate.corpora]
+        get = self.index.evaluations.get
+        return [get((state, one)) for state in segment.stop_ids.values() for one in sets]
+
+    def _block(
+        self, segment: Segment, found: list[EvaluationRow | None], path: Path
+    ) -> dict[str, list[Any]]:
         # a shared segment is read off the first of its runs: same state, same identity
         spec = path.run
         key = segment.start, tuple(segment.stops), rates_of(spec), data_of(spec), spec.model
         if key not in self.places:
             self.places[key] = self._places(segment.stops, path)
-        keys, columns = self.places[key]
-        states = segment.stop_ids
-        found = [self.index.evaluations.get((states[step], one)) for step, one in keys]
+        columns = self.places[key]
         there = [k for k, row in enumerate(found) if row is not None]
         if len(there) < len(found):
             columns = {name: [values[k] for k in there] for name, values in columns.items()}
@@ -136,13 +143,12 @@ class _Reader:
             "accuracy": [row.accuracy for row in rows],
         }
 
-    def _places(self, stops: list[int], path: Path) -> _Places:
-        """Where the rows of a segment lie on its runs, whatever their seed and losses."""
+    def _places(self, stops: list[int], path: Path) -> dict[str, list[Any]]:
+        """Columns that say where rows of a segment lie on its runs, whatever their seed."""
         spec = path.run
         context = spec.model.context
         stream = Stream(path, self.by_digest)
         ends = [0, *accumulate(spec.phase_steps())]
-        keys: list[tuple[int, str]] = []
         rows: list[tuple[Any, ...]] = []
         for step in stops:
             phase, step_in_phase = spec.phase_of(step)
@@ -152,7 +158,6 @@ class _Reader:
             for name in self.plan.sweep.evaluate.corpora:
                 digest = self.plan.corpora[name].digest
                 share = (now.get(digest, 0) - then.get(digest, 0)) / windows if windows else 0.0
-                keys.append((step, self.ids[name, context]))
                 rows.append(
                     (
                         phase.name,
@@ -168,17 +173,13 @@ class _Reader:
                     )
                 )
         by_column = zip(*rows, strict=True) if rows else ([] for _ in _PLACES)
-        return keys, dict(zip(_PLACES, map(list, by_column), strict=True))
+        return dict(zip(_PLACES, map(list, by_column), strict=True))
 
-    def _sound(self, segment: Segment) -> str:
+    def _sound(self, segment: Segment, found: list[EvaluationRow | None]) -> str:
         """done, diverged or incomplete."""
         if diverged_step(segment, self.index) is not None:
             return "diverged"
-        context = segment.path.run.model.context
-        sets = [self.ids[name, context] for name in self.plan.sweep.evaluate.corpora]
-        states = segment.stop_ids.values()
-        whole = all((state, one) in self.index.evaluations for state in states for one in sets)
-        return "done" if whole else "incomplete"
+        return "incomplete" if any(row is None for row in found) else "done"
 
     def _status(self, run: PlannedRun) -> str:
         """done, diverged, diverged parent, or incomplete."""

@@ -1,6 +1,8 @@
 """A state is what went into its steps: no more (names, future, cuts), and no less."""
 
 import dataclasses
+import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from lab import identity
 from lab.errors import Refused
 from lab.identity import Path
-from lab.spec import ModelSpec, OptimizerSpec, RunSpec, decay, hold, warm
+from lab.spec import ModelSpec, OptimizerSpec, RunSpec, canonical, decay, hold, warm
 from tests.lab.building import LR, STEP, TINY, few, mixtures, phase, run_of, run_specs, shares
 
 DIGESTS = {"a": "a" * 32, "b": "b" * 32, "c": "c" * 32}
@@ -178,3 +180,33 @@ def test_the_written_form_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
         "ecd80ec095b5e119d5d7646468240215",
         "e07f3937452e6855e44516a9d1ef9007",
     ]
+
+
+@few
+@given(run_specs())
+def test_the_written_form_is_what_it_was_before_it_was_written_piece_by_piece(run: RunSpec) -> None:
+    path = Path(run, DIGESTS)
+    model, optimizer = json.loads(canonical(run.model)), json.loads(canonical(run.optimizer))
+    for step in range(run.steps + 1):
+        head = {"numerics": 1, "precision": run.precision, "model": model, "seed": run.seed}
+        written = canonical(head).encode()
+        if step > 0:
+            chain = [
+                [s.start, min(s.stop, step), [list(share) for share in s.shares], s.reset_optimizer]
+                for s in path.stretches
+                if s.start < step
+            ]
+            written += canonical({"optimizer": optimizer}).encode()
+            written += canonical({"batch": run.batch, "chain": chain}).encode()
+            written += path.lr[:step].astype("<f4").tobytes()
+        assert path.state_id(step) == hashlib.sha256(written).hexdigest()[:32]
+
+
+def test_a_spec_that_only_compares_equal_to_one_that_was_written_is_still_refused() -> None:
+    run = run_of(TRUNK)
+    assert ids(run)
+    numbered: Any = 0  # equal to the False of the run above, and no truth value
+    loose = dataclasses.replace(TINY, tied_embedding=numbered)
+    assert loose == TINY
+    with pytest.raises(Refused, match="tied_embedding = 0: must be true or false"):
+        ids(dataclasses.replace(run, model=loose))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -312,18 +313,61 @@ def test_sweeping_leaves_a_damaged_marker_to_load(one: Store, text: str) -> None
 # Damage --------------------------------------------------------------------------------------
 
 
+WRONG = {
+    "flipped": "is not what was written (checksum)",
+    "truncated": "bytes, not ",
+    "emptied": "has 0 bytes, not ",
+    "missing": "No such file",
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
 @pytest.mark.parametrize("name", SMALL)
-def test_a_flipped_bit_in_a_small_file_is_named_once_and_set_aside(one: Store, name: str) -> None:
-    flip(attempt_of(one) / name)
+def test_a_damaged_small_file_is_named_once_and_set_aside(one: Store, name: str, how: str) -> None:
+    file = attempt_of(one) / name
+    whole = file.read_bytes()
+    if how == "missing":
+        file.unlink()
+    else:
+        file.write_bytes({"truncated": whole[:-1], "emptied": b""}.get(how, whole))
+    if how == "flipped":
+        flip(file)
     index = one.load()
     assert_empty(index)
     (line,) = index.broken
-    assert line.startswith(f"segment {END[:12]}: {name} is not what was written")
+    assert line.startswith(f"segment {END[:12]}: ")
+    assert name in line
+    said = WRONG["flipped"] if name == "manifest.json" and how != "missing" else WRONG[how]
+    assert said in line
     assert_empty(one.load())
     assert one.load().broken == []
     assert len(list(one.folder.glob("*/BROKEN-*.json"))) == 1
     one.commit(record(), STEPS, ROWS, STATE)  # trained again, it takes the place
     assert list(one.load(verify_states=True).states) == [END]
+
+
+def sign(one: Store, manifest: Any) -> None:
+    """Put another manifest there, with a marker to match."""
+    text = json.dumps(manifest)
+    (attempt_of(one) / "manifest.json").write_text(text)
+    named = json.loads(marker_of(one).read_text())
+    named["manifest"] = sha256(text.encode()).hexdigest()
+    marker_of(one).write_text(json.dumps(named))
+
+
+@pytest.mark.parametrize("name", ["record.json", "evaluations.jsonl"])
+def test_a_file_that_no_checksum_stands_for_is_not_read(one: Store, name: str) -> None:
+    manifest = json.loads((attempt_of(one) / "manifest.json").read_text())
+    del manifest[name]
+    sign(one, manifest)
+    index = one.load(set_aside=False)
+    assert_empty(index)
+    assert index.broken == [f"segment {END[:12]}: manifest.json lists no {name}"]
+
+
+def test_a_marker_nested_too_deeply_to_read_is_damage(one: Store) -> None:
+    marker_of(one).write_text("[" * 100_000)
+    assert len(one.load(set_aside=False).broken) == 1
 
 
 def test_any_flipped_bit_in_a_marker_is_found(one: Store) -> None:
