@@ -27,7 +27,7 @@ from fits.quantities import prediction
 from fits.result import Fit
 
 APPROACHES = ("envelope", "isoflop", "parametric")
-COUNTS = {"with embeddings": "n_params", "without": "n_params_non_embedding"}
+COUNTS = {"with embeddings": "n_params", "without embeddings": "n_params_non_embedding"}
 AT_BOUND = 1e-6  # of the least possible loss
 SAME_BUDGET = 0.03  # horizons are whole steps: budgets of one name differ by less
 
@@ -107,11 +107,12 @@ def predictions(
     rows = []
     for name in laws:
         one = law_over_units(ends, name)
-        said = one.predict({"n_params": [n_params], "n_tokens": [n_tokens]}).iloc[0]
-        silent = one.identified.unidentified
-        if silent or not np.isfinite(said.to_numpy(float)).all():
+        why = one.identified.unidentified
+        at = {"n_params": [n_params], "n_tokens": [n_tokens]}
+        said = None if why else one.predict(at).iloc[0]
+        if said is None or not np.isfinite(said.to_numpy(float)).all():
             if name == laws[0]:
-                raise Refused(f"law {name} gives no interval: {silent or 'too few seeds'}")
+                raise Refused(f"law {name} gives no interval: {why or 'too few seeds'}")
             continue
         rows.append(
             {
@@ -187,7 +188,7 @@ def exponents(ends: pd.DataFrame, count: str = "n_params") -> Exponents:
             try:
                 found[name][unit] = read(rows).exponent()
             except Refused as refusal:
-                why[name] = f"seed {unit}: {refusal}"
+                why.setdefault(name, f"seed {unit}: {refusal}")
         try:
             frontiers[name] = read(mean_over_units(frame))
         except Refused as refusal:
@@ -252,7 +253,8 @@ def _isoflop(ends: pd.DataFrame) -> Frontier:
 def _envelope(ends: pd.DataFrame) -> Frontier:
     """Curves of cooled ends, a size each; a size with one horizon is no curve."""
     several = ends.groupby("n_params")["n_tokens"].transform("nunique") > 1
-    curves = ends[several].assign(run=ends["n_params"])
+    curves = ends[several]
     if curves.empty:
         raise Refused("no size has two horizons")
+    curves = curves.assign(run=curves["n_params"])
     return envelope(curves, columns={"train_flop": "budget_flop"}, bootstrap=0)

@@ -10,6 +10,7 @@ from fits.figures.plots import (
     CATEGORIES,
     PAGE_INCHES,
     Figure,
+    flop_axis,
     loss_axis,
     ordered_colours,
     short_count,
@@ -63,16 +64,24 @@ def law_figure(grid: pd.DataFrame, law: Fit, larger: pd.DataFrame | None, corpus
             )
             right.plot(new["budget_flop"], 100 * new["relative_error"], "D", **marks)
         left.set_xscale("log")
-        left.set_yscale("log")
-        loss_axis(left)
+        if data["loss_nats"].max() >= 2 * data["loss_nats"].min():
+            left.set_yscale("log")
+            loss_axis(left)
         token_axis(left)
         left.set_xlabel("training tokens")
         left.set_ylabel("loss (nats/token)")
-        left.legend(title="parameters", ncols=2, title_fontsize=7.5)
         right.axhline(0, color="black", linewidth=0.7)
         right.set_xscale("log")
+        flop_axis(right)
         right.set_xlabel("training FLOP")
         right.set_ylabel("law less measured (%)")
+        right.legend(
+            *left.get_legend_handles_labels(),
+            title="parameters",
+            title_fontsize=7.5,
+            loc="center left",
+            bbox_to_anchor=(1.02, 0.5),
+        )
 
     caption = (
         f"Loss on held-out {corpus} at the end of each cool-down, a mark a seed, and "

@@ -315,8 +315,8 @@ def claims(told: Settings, asked: Sweep) -> "tuple[Claim, ...]":
     return (
         Claim(LARGER, said, "same", 0.01, "of the loss", form, (*grid, LARGER), 0.004),
         *(
-            Claim(one, f"{one} and law give the same a", "same", 0.05, "of a", wider, grid, 0.03)
-            for one in ("isoflop", "envelope")
+            Claim(one, f"a by the {text} is a by the law", "same", 0.05, "of a", wider, grid, 0.03)
+            for one, text in (("isoflop", "IsoFLOP curves"), ("envelope", "envelope of curves"))
         ),
         Claim("kaplan", kaplan, "more", 0.05, "of a", wider, grid, 0.02),
         *(

@@ -207,7 +207,7 @@ def test_the_law_and_its_exponents_are_recovered(supported: Findings) -> None:
     assert (own["seeds"] == 5).all()
     assert (own["a"] + own["b"]).tolist() == pytest.approx([1, 1, 1])
     # 2406.12907: without embeddings small models seem to need growing faster
-    assert table.loc[("without", "parametric"), "low"] > own.loc["parametric", "high"]
+    assert table.loc[("without embeddings", "parametric"), "low"] > own.loc["parametric", "high"]
     assert supported.table("rivals").iloc[0]["law"] == "chinchilla"
 
 
