@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lab.errors import Refused
 
@@ -118,11 +119,44 @@ def code() -> Text:
 
 
 SYNTHETIC_BYTES = 8 * 2**20
+FIRST_LETTER = ord("0")  # byte of the Markov chain's state 0
 SYNTHETIC_DOCUMENT = 2**16  # cutting a chain costs < 1e-4 nats per byte at this length
 
 
-def synthetic_markov() -> Text:
-    """A first-order Markov chain over 64 letters; one byte of context is enough to be optimal."""
+@dataclass(frozen=True)
+class Chain:
+    """The Markov chain: `rows` [S, S] of transition probabilities, their `stationary` [S]."""
+
+    rows: NDArray[np.float64]
+    stationary: NDArray[np.float64]
+
+    @property
+    def rate_nats(self) -> float:
+        return float(-(self.stationary[:, None] * self.rows * np.log(self.rows)).sum())
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Words [W], each ended by a space, and how often each is drawn."""
+
+    words: list[bytes]
+    weights: NDArray[np.float64]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.array([len(word) for word in self.words])
+
+    @property
+    def mean_length(self) -> float:
+        return float((self.weights * self.lengths).sum())
+
+    @property
+    def rate_nats(self) -> float:
+        return float(-(self.weights * np.log(self.weights)).sum() / self.mean_length)
+
+
+def markov_chain() -> tuple[Chain, np.random.Generator]:
+    """The chain of `synthetic-markov`, and the generator that goes on to draw its text."""
     states = 64
     draw = np.random.Generator(np.random.PCG64(2407_17467))
     rows = draw.dirichlet(np.full(states, 0.1), size=states)
@@ -130,25 +164,11 @@ def synthetic_markov() -> Text:
     stationary = np.full(states, 1 / states)
     for _ in range(10_000):
         stationary = stationary @ rows
-    rate = float(-(stationary[:, None] * rows * np.log(rows)).sum())
-    cumulative = rows.cumsum(axis=1)
-    cumulative[:, -1] = 1.0
-    # One chain a document, all documents in step: as many draws as a document is long.
-    chains = SYNTHETIC_BYTES // SYNTHETIC_DOCUMENT
-    state = np.searchsorted(stationary.cumsum()[:-1], draw.random(chains), side="right")
-    letters = np.empty((SYNTHETIC_DOCUMENT, chains), np.uint8)
-    for k in range(SYNTHETIC_DOCUMENT):
-        letters[k] = state
-        state = (cumulative[state] <= draw.random(chains)[:, None]).sum(axis=1)
-    documents = [(letters[:, c] + ord("0")).astype(np.uint8).tobytes() for c in range(chains)]
-    return Text(documents, "first-order Markov chain, 64 letters", b"", rate)
+    return Chain(rows, stationary), draw
 
 
-def synthetic_words() -> Text:
-    """Independent words, Zipf-distributed, each ended by a space.
-
-    The rate is H(word) / E[bytes of a word], in nats per byte: the words are a prefix code.
-    """
+def zipf_lexicon() -> tuple[Lexicon, np.random.Generator]:
+    """The words of `synthetic-words`, and the generator that goes on to draw its text."""
     n_words = 4096
     draw = np.random.Generator(np.random.PCG64(2203_15556))
     words: dict[bytes, None] = {}
@@ -156,17 +176,43 @@ def synthetic_words() -> Text:
         length = 1 + int(draw.integers(2, 9))
         letters = draw.integers(ord("a"), ord("z") + 1, length).astype(np.uint8)
         words.setdefault(letters.tobytes() + b" ")
-    lexicon = list(words)
     weights = 1 / (np.arange(n_words) + 2.7)
     weights /= weights.sum()
-    lengths = np.array([len(word) for word in lexicon])
-    rate = float(-(weights * np.log(weights)).sum() / (weights * lengths).sum())
+    return Lexicon(list(words), weights), draw
+
+
+def synthetic_markov() -> Text:
+    """A first-order Markov chain over 64 letters; one byte of context is enough to be optimal."""
+    chain, draw = markov_chain()
+    cumulative = chain.rows.cumsum(axis=1)
+    cumulative[:, -1] = 1.0
+    # One chain a document, all documents in step: as many draws as a document is long.
+    chains = SYNTHETIC_BYTES // SYNTHETIC_DOCUMENT
+    begun = chain.stationary.cumsum()[:-1]
+    state = np.searchsorted(begun, draw.random(chains), side="right")
+    letters = np.empty((SYNTHETIC_DOCUMENT, chains), np.uint8)
+    for k in range(SYNTHETIC_DOCUMENT):
+        letters[k] = state
+        state = (cumulative[state] <= draw.random(chains)[:, None]).sum(axis=1)
+    documents = [(letters[:, c] + FIRST_LETTER).astype(np.uint8).tobytes() for c in range(chains)]
+    source = "first-order Markov chain, 64 letters"
+    return Text(documents, source, b"", chain.rate_nats)
+
+
+def synthetic_words() -> Text:
+    """Independent words, Zipf-distributed, each ended by a space.
+
+    The rate is H(word) / E[bytes of a word], in nats per byte: the words are a prefix code.
+    """
+    lexicon, draw = zipf_lexicon()
     documents: list[bytes] = []
-    per_document = math.ceil(SYNTHETIC_DOCUMENT / float((weights * lengths).sum()))
+    per_document = math.ceil(SYNTHETIC_DOCUMENT / lexicon.mean_length)
     for _ in range(SYNTHETIC_BYTES // SYNTHETIC_DOCUMENT):
-        ranks = np.searchsorted(weights.cumsum()[:-1], draw.random(per_document), side="right")
-        documents.append(b"".join(lexicon[rank] for rank in ranks))
-    return Text(documents, "independent words, Zipf-distributed", b"", rate)
+        below = lexicon.weights.cumsum()[:-1]
+        ranks = np.searchsorted(below, draw.random(per_document), side="right")
+        documents.append(b"".join(lexicon.words[rank] for rank in ranks))
+    source = "independent words, Zipf-distributed"
+    return Text(documents, source, b"", lexicon.rate_nats)
 
 
 BUILT_IN: dict[str, Callable[[], Text]] = {

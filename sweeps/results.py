@@ -32,17 +32,18 @@ _PLACES = (
 
 
 def axis_columns(values: dict[str, Any]) -> dict[str, Any]:
-    """Swept values as columns: `cpt.ratio` -> cpt_ratio; a swept model -> its fields."""
+    """Swept values as columns: `cpt.ratio` -> cpt_ratio; a swept model or phase -> its fields."""
     columns: dict[str, Any] = {}
     for path, value in values.items():
         name = path.replace(".", "_")
         value = plain(value)  # as it is read back from sweep.json
-        if isinstance(value, dict):
-            columns.update({f"{name}_{key}": value[key] for key in sorted(value)})
-        elif isinstance(value, list):
-            columns[name] = canonical(value)
-        else:
-            columns[name] = value
+        parts = (
+            {f"{name}_{key}": value[key] for key in sorted(value)}
+            if isinstance(value, dict)
+            else {name: value}
+        )
+        for column, part in parts.items():
+            columns[column] = canonical(part) if isinstance(part, dict | list) else part
     return columns
 
 

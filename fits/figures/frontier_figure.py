@@ -9,6 +9,7 @@ from fits.figures.plots import (
     CATEGORIES,
     PAGE_INCHES,
     Figure,
+    flop_axis,
     loss_axis,
     ordered_colours,
     short_count,
@@ -125,7 +126,7 @@ def _training_curves(axes: "Axes", frontier: "Frontier") -> None:
     axes.set_xlabel("training FLOP")
     axes.set_title(f"{short_count(sizes[0])} (dark) to {short_count(sizes[-1])} parameters")
     _legend(axes, bool(frontier.optima["edge"].any()), "upper right")
-    _flop_axis(axes)
+    flop_axis(axes)
 
 
 def _scale_loss(axes: "Axes", frontier: "Frontier") -> None:
@@ -173,15 +174,6 @@ def _power_laws(axes: "Axes", frontier: "Frontier") -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     token_axis(axes, "y")
-    _flop_axis(axes)
+    flop_axis(axes)
     axes.set_xlabel("budget (FLOP)")
-    axes.legend(loc="lower right")
-
-
-def _flop_axis(axes: "Axes") -> None:
-    """Ticks 1e18, 1e19, ...: no name is short for these, and figures parse no formulas."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.xaxis.set_major_locator(LogLocator(numticks=7))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("+", "")))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(loc="best")

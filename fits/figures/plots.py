@@ -129,6 +129,15 @@ def loss_axis(axes: "Axes") -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def flop_axis(axes: "Axes") -> None:
+    """Ticks 1e18, 1e19, ...: no name is short for these, and figures parse no formulas."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(numticks=7))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}".replace("+", "")))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def short_count(value: float) -> str:
     """A count as people write it: 950, 120 k, 1.2 M, 20 B."""
     for limit, unit in ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k")):

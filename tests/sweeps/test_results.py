@@ -150,6 +150,15 @@ def test_structured_axes_give_the_same_columns_when_the_sweep_is_read_back() -> 
         assert columns["cpt_schedule"].startswith('[{"shape":"warm","to_lr":0.01')
 
 
+def test_a_swept_phase_is_one_text_a_field() -> None:
+    phases = tuple(dataclasses.replace(small_run().phases[0], tokens=k * STEP) for k in (4, 5))
+    sweep = small_sweep(phases__0=phases)
+    columns = axis_columns(next(values for values, _ in sweep.arms["only"].points()))
+    assert columns["phases_0_tokens"] == 4 * STEP
+    assert columns["phases_0_mixture"].startswith('[{"corpus":')
+    assert not any(isinstance(one, list | dict) for one in columns.values())
+
+
 def test_arms_with_other_axes_share_a_table() -> None:
     decays = Grid(small_run(), {"optimizer.weight_decay": (0.0, 0.2)})
     both = dataclasses.replace(SWEEP, arms={**SWEEP.arms, "decay": decays})

@@ -46,8 +46,11 @@ def test_a_study_of_ones_own_is_found_by_its_file(mine: Study) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("cmrr", "unknown study 'cmrr'; known: "),
-        ("cmrr", ", or a .py file; did you mean 'cmr'?"),
+        (
+            "cmrr",
+            f"unknown study 'cmrr'; known: {', '.join(built_in())}, or a .py file; "
+            "did you mean 'cmr'?",
+        ),
         ("zebra", "or a .py file"),
         ("nowhere/mine.py", "no study file nowhere/mine.py"),
         ("", "unknown study ''"),
