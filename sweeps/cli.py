@@ -110,8 +110,9 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--hosts", type=int, metavar="N", help="how many hosts there are")
     run.add_argument("--host", type=int, metavar="K", help="which of them this is, from 0")
+    folders = "sweeps.commands.folders"
     status = _verb(
-        verbs, "status", studies, "status", "what is done, running and waiting (only reads)",
+        verbs, "status", folders, "status", "what is done, running and waiting (only reads)",
         "lab status runs/cmr-tiny",
     )  # fmt: skip
     status.add_argument("folder", metavar="DIR")
@@ -137,7 +138,6 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("--to", required=True, metavar="FILE", help=".svg, .pdf or .png")
     plot.add_argument("--figure", help="which figure or fit (default: the first)")
     plot.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
-    folders = "sweeps.commands.folders"
     merge = _verb(
         verbs, "merge", folders, "merge", "bring what is finished in OTHER into DIR",
         "lab merge runs/cmr-tiny elsewhere/cmr-tiny",

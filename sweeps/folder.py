@@ -3,7 +3,8 @@
     sweep.json     study, scale, arms, evaluations as last asked; digests of the corpora; stack size
                    and layout (mesh, parts of a step, what is kept for the backward pass)
     segments/      the store (lab.store)
-    .lock          held by the process that trains;  .progress.json  what it last said
+    .lock          held by the process that trains
+    .progress/     what each process that trains, or did, last said of itself (sweeps.notes)
 
 A folder holds one sweep. The sweep may grow: more values on an axis, another axis, longer last
 phases, other horizons or evaluations. Anything else belongs into another folder.

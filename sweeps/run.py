@@ -20,6 +20,7 @@ from sweeps.plan import Plan, corpora_of, make_plan
 from sweeps.progress import Display
 from sweeps.remaining import Remaining, Work, remaining
 from sweeps.results import table
+from sweeps.speed import Peak, cores, measured, peak_of
 from sweeps.sweep import Sweep
 
 REBUILDS = 8  # damaged states found one after another before we stop believing the disk
@@ -104,7 +105,7 @@ def run_sweep(
             if not todo.work:
                 break
             try:
-                trained += _train(plan, folder, index, todo.work, stack, layout, quiet)
+                trained += _train(plan, folder, index, todo, stack, layout, quiet)
             except Damaged as damage:
                 if hosts.several():
                     raise  # the others wait in the middle of it: start over together
@@ -120,7 +121,8 @@ def _follow(plan: Plan, folder: Folder, stack: int, layout: Layout) -> int:
 
     trained = 0
     while work := [Work(**one) for one in hosts.agree(None)]:
-        trained += _train(plan, folder, Index(), work, stack, layout, quiet=True)
+        todo = Remaining(work)
+        trained += _train(plan, folder, Index(), todo, stack, layout, quiet=True)
     return trained
 
 
@@ -128,25 +130,30 @@ def _train(
     plan: Plan,
     folder: Folder,
     index: Index,
-    work: list[Any],
+    todo: Remaining,
     stack: int,
     layout: Layout,
     quiet: bool,
 ) -> int:
+    from lab import hosts
     from sweeps.engines.local import LocalEngine  # jax: only whoever trains pays for it
 
-    tokens = flops = 0
-    for piece in work:
-        segment = plan.segments[piece.segment]
-        steps = piece.stop - piece.start
-        tokens += steps * segment.path.run.tokens_per_step
-        flops += segment.flops * steps // (segment.stop - segment.start)
-    from lab import hosts
-
     place = folder.path if hosts.first() else None
-    with Display(tokens, flops, len(work), place, quiet) as display:
-        LocalEngine(plan, folder.store, stack, display, layout).train(work, dict(index.states))
-    return tokens
+    speed = measured(folder.path, stack, cores())
+    with Display(plan, todo, place, quiet, speed, _peak) as display:
+        LocalEngine(plan, folder.store, stack, display, layout).train(todo.work, dict(index.states))
+    return sum(
+        (piece.stop - piece.start) * plan.segments[piece.segment].path.run.tokens_per_step
+        for piece in todo.work
+    )
+
+
+def _peak() -> Peak:
+    """What the devices that train could do at most; they must be up."""
+    import jax
+
+    device = jax.devices()[0]
+    return peak_of(device.platform, device.device_kind, jax.device_count(), cores())
 
 
 def fitting_stack(plan: Plan, layout: Layout) -> int:

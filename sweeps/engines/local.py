@@ -40,8 +40,8 @@ class Watcher(Protocol):
     """Who wants to know how it goes."""
 
     def started(self, work: Work) -> None: ...
-    def trained(self, tokens: int, flops: int) -> None: ...
-    def loss(self, corpus: str, loss_nats: float) -> None: ...
+    def logged(self, work: Work, rows: list[StepRow]) -> None: ...
+    def evaluated(self, work: Work, corpus: str, row: EvaluationRow) -> None: ...
     def finished(self, work: Work, diverged_step: int | None) -> None: ...
 
 
@@ -312,6 +312,7 @@ class _Group:
 
     def _read_steps(self, lane: Lane, first: int, losses: Any, norms: Any) -> None:
         run = lane.segment.path.run
+        before = len(lane.step_rows)
         for k, (loss, norm) in enumerate(zip(losses.tolist(), norms.tolist(), strict=True)):
             if lane.diverged_step is not None:
                 break
@@ -321,8 +322,7 @@ class _Group:
                 break
             lr = float(lane.segment.path.lr[step])
             lane.step_rows.append(StepRow(step, loss, lr, norm, run.tokens_per_step * (step + 1)))
-        tokens = len(losses) * run.tokens_per_step
-        self.engine.watcher.trained(tokens, lane.segment.flops * len(losses) // _length(lane))
+        self.engine.watcher.logged(lane.work, lane.step_rows[before:])
 
     def _read_evaluation(self, lane: Lane, step: int, nats: Any, correct: Any) -> None:
         if lane.diverged_step is not None and step > lane.diverged_step:
@@ -339,7 +339,7 @@ class _Group:
                 state, step, one.set_id, got.loss_nats, got.bits_per_byte, got.accuracy
             )
             lane.evaluation_rows.append(row)
-            self.engine.watcher.loss(one.corpus.name, got.loss_nats)
+            self.engine.watcher.evaluated(lane.work, one.corpus.name, row)
 
     def _finish(self, k: int, lane: Lane) -> None:
         """Hand a lane's piece to the writer and free the lane."""
@@ -406,10 +406,6 @@ class _AtOnce(Executor):
 
 def _bytes(state: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-
-
-def _length(lane: Lane) -> int:
-    return lane.segment.stop - lane.segment.start
 
 
 def _ways_behind(work: list[Work]) -> list[int]:
