@@ -18,7 +18,9 @@ from sweeps.tally import Group, expect, make_groups, shape_name, spent_before, t
 @dataclass(frozen=True)
 class Status:
     """`processes`: those that train now on this machine; `elsewhere`: those on others, of which
-    nobody here knows whether they still do. `failed`: committed stretches that are damaged."""
+    nobody here knows whether they still do. `failed`: committed stretches that are damaged; one
+    that ends in the middle of a segment (it diverged, or was committed in parts) is in no group's
+    number, since what it was cannot be told from its name."""
 
     groups: list[Group]
     failed: int
@@ -53,24 +55,29 @@ def status_of(plan: Plan, index: Index, notes: Iterable[Found], speed: Speed | N
     missing: dict[int, int] = {}  # segment -> steps that are not committed
     for work in todo.work:
         missing[work.segment] = missing.get(work.segment, 0) + work.stop - work.start
-    reached = {one.segment: one for found in alive for one in found.note.reached}
+    reached: dict[str, int] = {}  # by who is foremost
+    running = set()
+    for one in (one for found in alive for one in found.note.reached):
+        reached[one.segment] = max(one.step, reached.get(one.segment, 0))
+        if one.running:
+            running.add(one.segment)
     for k, segment in enumerate(plan.segments):
-        group, here = groups[shapes[k]], reached.get(segment.end_id)
+        group = groups[shapes[k]]
         if k in todo.diverged:
             group.diverged += 1
             group.tokens_done += tokens_before(segment, todo.diverged[k])
             continue
         done = segment.stop - segment.start - missing.get(k, 0)
-        if here is not None:  # who trains again what is there is not ahead of it
-            done = max(done, min(here.step, segment.stop) - segment.start)
+        # who trains again what is there is not ahead of it
+        done = max(done, reached.get(segment.end_id, 0) - segment.start)
         tokens = done * segment.path.run.tokens_per_step
         group.tokens_done += tokens
         group.tokens_left += segment.tokens - tokens
         group.failed += segment.end_id in index.damaged
         if k not in missing:
             group.done += 1
-        elif here is not None and here.running:
-            group.running += 1
+        else:
+            group.running += segment.end_id in running
     by_end = {segment.end_id: shapes[k] for k, segment in enumerate(plan.segments)}
     for name, group in groups.items():
         here_now = [one for one in alive if name in _shapes_now(one, by_end)]
