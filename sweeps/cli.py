@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from sweeps.trackers import PACKAGES as TRACKERS
+
 EXIT_REFUSED = 2
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -17,6 +19,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_REFUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _Several(tuple[str, ...]):
+    """Choices of an option that takes several of them, with commas between."""
+
+    def __contains__(self, told: object) -> bool:
+        return set(str(told).split(",")) <= set(self)
 
 
 def _verb(
@@ -103,6 +112,12 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _study_options(run)
     run.add_argument("--quiet", action="store_true", help="no progress display")
+    run.add_argument(
+        "--track",
+        metavar="NAME,...",
+        choices=_Several(TRACKERS),
+        help=f"show it elsewhere too, while it trains: {', '.join(TRACKERS)}",
+    )
     run.add_argument(
         "--coordinator",
         metavar="HOST:PORT",

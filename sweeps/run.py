@@ -1,7 +1,7 @@
 """Asks for a sweep, trains what is missing, and hands back its table."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sweeps.remaining import Remaining, Work, remaining
 from sweeps.results import table
 from sweeps.speed import Peak, cores, measured, peak_of
 from sweeps.sweep import Sweep
+from sweeps.trackers import tracked
 
 REBUILDS = 8  # damaged states found one after another before we stop believing the disk
 
@@ -51,12 +52,13 @@ def run_sweep(
     say: Callable[[str], None] = lambda line: None,
     layout: Layout | None = None,
     limit: Callable[[Plan, Remaining], Remaining] = lambda plan, todo: todo,
+    track: Sequence[str] = (),
 ) -> Outcome:
     """Train what of `sweep` is missing in `out`; safe to repeat, to kill. Raises Refused, Failed.
 
     `stack` and `layout` are fixed when the folder is made, and kept where nobody says otherwise;
     `say` hears of what was found broken. `limit` says what of the missing work is to be done
-    (`sweeps.budget`).
+    (`sweeps.budget`), `track` where else it is shown (`sweeps.trackers`).
     """
     if stack is not None and stack < 1:
         raise Refused(f"stack = {stack}: must be at least 1 lane")
@@ -105,7 +107,7 @@ def run_sweep(
             if not todo.work:
                 break
             try:
-                trained += _train(plan, folder, index, todo, stack, layout, quiet)
+                trained += _train(plan, folder, index, todo, stack, layout, quiet, track, say)
             except Damaged as damage:
                 if hosts.several():
                     raise  # the others wait in the middle of it: start over together
@@ -134,14 +136,19 @@ def _train(
     stack: int,
     layout: Layout,
     quiet: bool,
+    track: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
 ) -> int:
     from lab import hosts
     from sweeps.engines.local import LocalEngine  # jax: only whoever trains pays for it
 
     place = folder.path if hosts.first() else None
     speed = measured(folder.path, stack, cores())
-    with Display(plan, todo, place, quiet, speed, _peak) as display:
-        LocalEngine(plan, folder.store, stack, display, layout).train(todo.work, dict(index.states))
+    with (
+        Display(plan, todo, place, quiet, speed, _peak) as display,
+        tracked(display, track, plan, folder.path, say) as watcher,
+    ):
+        LocalEngine(plan, folder.store, stack, watcher, layout).train(todo.work, dict(index.states))
     return sum(
         (piece.stop - piece.start) * plan.segments[piece.segment].path.run.tokens_per_step
         for piece in todo.work

@@ -32,6 +32,7 @@ from sweeps.run import (
 from sweeps.speed import ACCELERATORS, Speed, cores, measured, note_run
 from sweeps.study import Study, ask, built_in, find_study
 from sweeps.sweep import Sweep
+from sweeps.trackers import read_names
 
 UTILISATION = 0.4  # assumed share of peak; said beside every device-hour
 
@@ -207,7 +208,7 @@ def run(told: argparse.Namespace) -> Any:
     begun = time.monotonic()
     study = find_study(told.study)
     settings, sweep = ask(study, told.scale, told.sets, told.axes)
-    out = _out(told, study, sweep)
+    out, track = _out(told, study, sweep), read_names(told.track)
 
     def say(line: str) -> None:
         print(f"lab: {line}", file=sys.stderr, flush=True)
@@ -225,7 +226,7 @@ def run(told: argparse.Namespace) -> Any:
     if together:
         meet(told.coordinator, told.hosts, told.host)
     limit = Spending(limits, say)
-    outcome = run_sweep(sweep, out, settings, told.stack, quiet, say, layout, limit)
+    outcome = run_sweep(sweep, out, settings, told.stack, quiet, say, layout, limit, track)
     has_results = part() if together else True
     if not has_results:
         return {"host": told.host, "trained_tokens": outcome.trained_tokens}
