@@ -86,12 +86,16 @@ def cost(groups: Sequence[Group]) -> str:
     )
     line = f"cost: {spent:.3g} of {planned:.3g} FLOPs"
     if spent > done:
-        line += f", {(spent - done) / spent:.0%} of them for what was lost and trained again"
+        line += f", {percent((spent - done) / spent)} of them trained again"
     if spent < done:
         line += "; the rest of what is done was brought here, or trained before costs were noted"
     seconds = [one.seconds_planned for one in groups]
     known = [one for one in seconds if one is not None]
-    of = f" of {duration(sum(known))}" if len(known) == len(seconds) else ", of nobody knows what"
+    of = (
+        f" of {duration(sum(known))}"
+        if len(known) == len(seconds)
+        else " (no speed was measured to plan with)"
+    )
     return f"{line}; {duration(sum(one.seconds_spent for one in groups))}{of}"
 
 
