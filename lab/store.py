@@ -126,6 +126,7 @@ class Index:
     step_logs: list[tuple[Record, Path]] = field(default_factory=list)
     provenance: list[dict[str, str | int]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)  # said aloud by whoever loads
+    damaged: set[str] = field(default_factory=set)  # ends of the stretches that are broken
     spoilt: list[str] = field(default_factory=list)  # stops that are damaged: removed, said aloud
 
     def add(
@@ -234,6 +235,7 @@ class Store:
                     if set_aside:
                         self._set_aside(marker)
                     index.broken.append(f"segment {marker.parent.name[:12]}: {error}")
+                    index.damaged.add(marker.parent.name.partition(".")[0])
                     continue
                 index.add(one.record, one.folder, one.rows, one.held)
                 for file, wrong in one.spoilt.items():

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from sweeps.trackers import PACKAGES as TRACKERS
+
 EXIT_REFUSED = 2
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -17,6 +19,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_REFUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _Several(tuple[str, ...]):
+    """Choices of an option that takes several of them, with commas between."""
+
+    def __contains__(self, told: object) -> bool:
+        return set(str(told).split(",")) <= set(self)
 
 
 def _verb(
@@ -110,14 +119,21 @@ def parser() -> argparse.ArgumentParser:
     _study_options(run)
     run.add_argument("--quiet", action="store_true", help="no progress display")
     run.add_argument(
+        "--track",
+        metavar="NAME,...",
+        choices=_Several(TRACKERS),
+        help=f"show it elsewhere too, while it trains: {', '.join(TRACKERS)}",
+    )
+    run.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
         help="train with other hosts: address of the first of them, or auto where the cluster says",
     )
     run.add_argument("--hosts", type=int, metavar="N", help="how many hosts there are")
     run.add_argument("--host", type=int, metavar="K", help="which of them this is, from 0")
+    folders = "sweeps.commands.folders"
     status = _verb(
-        verbs, "status", studies, "status", "what is done, running and waiting (only reads)",
+        verbs, "status", folders, "status", "what is done, running and waiting (only reads)",
         "lab status runs/cmr-tiny",
     )  # fmt: skip
     status.add_argument("folder", metavar="DIR")
@@ -143,7 +159,6 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("--to", required=True, metavar="FILE", help=".svg, .pdf or .png")
     plot.add_argument("--figure", help="which figure or fit (default: the first)")
     plot.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
-    folders = "sweeps.commands.folders"
     merge = _verb(
         verbs, "merge", folders, "merge", "bring what is finished in OTHER into DIR",
         "lab merge runs/cmr-tiny elsewhere/cmr-tiny",

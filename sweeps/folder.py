@@ -4,7 +4,7 @@
                    and layout (mesh, parts of a step, what is kept for the backward pass)
     segments/      the store (lab.store)
     .lock          who works in the folder (sweeps.presence);  .leases/  on what (sweeps.leases)
-    .progress.json what a process that trains last said
+    .progress/     what each process that trains, or did, last said of itself (sweeps.notes)
 
 A folder holds one sweep. The sweep may grow: more values on an axis, another axis, longer last
 phases, other horizons or evaluations. Anything else belongs into another folder.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from sweeps.plan import Plan, corpora_of, make_plan
 from sweeps.progress import Display
 from sweeps.remaining import Remaining, Work, remaining
 from sweeps.results import table
+from sweeps.speed import Peak, cores, measured, peak_of
 from sweeps.sweep import Sweep
+from sweeps.trackers import tracked
 from sweeps.watchdog import Watchdog
 
 REBUILDS = 8  # damaged states found one after another before we stop believing the disk
@@ -57,6 +59,7 @@ def run_sweep(
     say: Callable[[str], None] = lambda line: None,
     layout: Layout | None = None,
     limit: Callable[[Plan, Remaining], Remaining] = lambda plan, todo: todo,
+    track: Sequence[str] = (),
 ) -> Outcome:
     """Train what of `sweep` is missing in `out`; safe to repeat, to kill. Raises Refused, Failed.
 
@@ -64,7 +67,8 @@ def run_sweep(
     and all get the whole table. SIGTERM and Ctrl-C save what is trained and raise Preempted,
     KeyboardInterrupt. `stack` and `layout` are fixed when the folder is made, and kept where nobody
     says otherwise; `say` hears of what was found broken. `limit` says what of the missing work is
-    to be done (`sweeps.budget`); what others do of that counts as done here.
+    to be done (`sweeps.budget`); what others do of that counts as done here. `track`: where else it
+    is shown (`sweeps.trackers`).
     """
     if stack is not None and stack < 1:
         raise Refused(f"stack = {stack}: must be at least 1 lane")
@@ -94,7 +98,7 @@ def run_sweep(
         stack = hosts.agree(fitting_stack(plan, layout))
     if layout.mesh:
         layout.runs_at_once(stack, count_devices(stack, layout))  # refuses what does not fit
-    job = _Job(plan, folder, stack, layout, quiet, say)
+    job = _Job(plan, folder, stack, layout, quiet, say, track)
     if not hosts.first():
         return Outcome(plan, Index(), table(plan, Index()), job.follow(), stack)
     told = sweep, settings, digests, stack, layout
@@ -123,6 +127,7 @@ class _Job:
     layout: Layout
     quiet: bool
     say: Callable[[str], None]
+    track: Sequence[str] = ()
     trained: int = 0
 
     def complete(
@@ -159,7 +164,7 @@ class _Job:
                 return index
             unsound += bool(index.broken)
             try:
-                self.train(index, todo.work, leases, notice)
+                self.train(index, todo, leases, notice)
             except Gone:
                 if hosts.several():
                     raise  # the others wait in the middle of it: start over together
@@ -177,26 +182,31 @@ class _Job:
         from lab import hosts
 
         while work := [Work(**one) for one in hosts.agree(None)]:
-            self.train(Index(), work, None, Notice())
+            self.train(Index(), Remaining(work), None, Notice())
         return self.trained
 
-    def train(self, index: Index, work: list[Work], leases: Leases | None, notice: Notice) -> None:
-        """Train of `work` what can be had."""
+    def train(self, index: Index, todo: Remaining, leases: Leases | None, notice: Notice) -> None:
+        """Train of what is to be done what can be had."""
         from lab import hosts
         from sweeps.engines.local import LocalEngine  # jax: only whoever trains pays for it
         from sweeps.engines.pieces import NobodyElse
 
-        tokens = flops = 0
-        for piece in work:
-            segment = self.plan.segments[piece.segment]
-            steps = piece.stop - piece.start
-            tokens += steps * segment.path.run.tokens_per_step
-            flops += segment.flops * steps // (segment.stop - segment.start)
         first = hosts.first()
+        speed = measured(self.folder.path, self.stack, cores())
         display = Display(
-            tokens, flops, len(work), self.folder.path if first else None, self.quiet or not first
+            self.plan,
+            todo,
+            self.folder.path if first else None,
+            self.quiet or not first,
+            speed,
+            _peak,
         )
-        with display, Watchdog() as watchdog:
+        track = self.track if first else ()
+        with (
+            display,
+            tracked(display, track, self.plan, self.folder.path, self.say) as watcher,
+            Watchdog() as watchdog,
+        ):
 
             def pulse() -> None:
                 watchdog.beat()
@@ -207,14 +217,14 @@ class _Job:
                 self.plan,
                 self.folder.store,
                 self.stack,
-                display,
+                watcher,
                 self.layout,
                 claims=leases or NobodyElse(),
                 pulse=pulse,
                 told_to_stop=notice.given,
             )
             try:
-                self.trained += engine.train(work, dict(index.states))
+                self.trained += engine.train(todo.work, dict(index.states))
             finally:
                 if leases is not None:
                     leases.drop()
@@ -227,6 +237,14 @@ def _wait(leases: Leases, notice: Notice, seconds: float) -> None:
         time.sleep(POLL_SECONDS)
         if time.monotonic() - begun >= seconds and leases.news():
             return
+
+
+def _peak() -> Peak:
+    """What the devices that train could do at most; they must be up."""
+    import jax
+
+    device = jax.devices()[0]
+    return peak_of(device.platform, device.device_kind, jax.device_count(), cores())
 
 
 def fitting_stack(plan: Plan, layout: Layout) -> int:

@@ -1,6 +1,8 @@
-"""How fast this machine trains, as it was measured: by `lab bench step`, or by a whole run.
+"""How fast this machine trains, as it was measured: by `lab bench step`, or by a whole run; and how
+fast it could at most.
 
-    LAB_HOME/speed.json    FLOP/s of each shape and stack that `lab bench step` timed last
+    LAB_HOME/speed.json    FLOP/s of each shape and stack that `lab bench step` timed last, and of
+                           the matrix product that stands for a CPU's peak
     DIR/.speed.json        FLOP/s of a sweep that was trained from nothing to its end at one go,
                            compiling, evaluating and writing included
 
@@ -22,6 +24,28 @@ from lab.spec import ModelSpec
 
 FILE = "speed.json"
 
+# Dense bf16 peak of one chip, FLOP/s, from the makers' data sheets.
+ACCELERATORS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "TPU v5e": 197e12,
+    "TPU v5p": 459e12,
+}
+# What jax calls them. Cards of the same name on another board (H100 PCIe, NVL) are slower.
+KINDS = {
+    "NVIDIA H200": "H200",
+    "NVIDIA H100 80GB HBM3": "H100",
+    "NVIDIA A100-SXM4-40GB": "A100",
+    "NVIDIA A100-SXM4-80GB": "A100",
+    "NVIDIA A100-PCIE-40GB": "A100",
+    "NVIDIA A100 80GB PCIe": "A100",
+    "TPU v5 lite": "TPU v5e",
+    "TPU v5e": "TPU v5e",
+    "TPU v5": "TPU v5p",
+    "TPU v5p": "TPU v5p",
+}
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -37,10 +61,47 @@ class Speed:
         return self.rates[min(self.rates, key=lambda one: abs(math.log(one / own)))]
 
 
-def note_bench(rows: Sequence[Mapping[str, Any]], cores: int) -> None:
-    """Keep what `lab bench step` measured."""
+@dataclass(frozen=True)
+class Peak:
+    """The most that the devices of a process could do. `flops_per_second` is None where nobody
+    knows; `of` says what it is the peak of, or why it is not known. `shared`: all processes of the
+    machine have one and the same (its cores)."""
+
+    flops_per_second: float | None
+    of: str
+    shared: bool
+
+
+def peak_of(platform: str, kind: str, devices: int, cores: int) -> Peak:
+    """The peak of devices, named as jax names them: a data sheet's; on a CPU the measured one."""
+    if platform == "cpu":
+        known = _matrix_product(cores)
+        if known is None:
+            return Peak(None, "peak not known: lab bench step measures it", True)
+        return Peak(known, "a matrix product here (lab bench step)", True)
+    if kind not in KINDS:
+        return Peak(None, f"peak of {kind} not known", False)
+    name = KINDS[kind]
+    return Peak(devices * ACCELERATORS[name], f"{devices} x {name}, dense bf16", False)
+
+
+def _matrix_product(cores: int) -> float | None:
+    try:
+        tree = json.loads((home() / FILE).read_bytes())
+        peak = float(tree["matrix_product"])
+        sound = tree["cores"] == cores and math.isfinite(peak) and peak > 0
+        return peak if sound else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # not there, or not ours
+
+
+def note_bench(
+    rows: Sequence[Mapping[str, Any]], cores: int, matrix_product: float | None = None
+) -> None:
+    """Keep what `lab bench step` measured; `matrix_product`: FLOP/s of one on all cores."""
     keys = ("flops_per_token", "stack", "flops_per_second")
-    _write(home() / FILE, cores, [{key: row[key] for key in keys} for row in rows])
+    known = [{key: row[key] for key in keys} for row in rows]
+    _write(home() / FILE, cores, known, matrix_product)
 
 
 def note_run(out: Path, model: ModelSpec, flops_per_second: float, cores: int) -> None:
@@ -62,12 +123,15 @@ def measured(out: Path, stack: int, cores: int) -> Speed | None:
     return None
 
 
-def _write(file: Path, cores: int, rows: list[dict[str, Any]]) -> None:
+def _write(
+    file: Path, cores: int, rows: list[dict[str, Any]], matrix_product: float | None = None
+) -> None:
     from fits.errors import Failed
     from fits.files import write_whole
 
     with contextlib.suppress(Failed):  # a speed that cannot be kept stops nothing
-        write_whole(file, json.dumps({"cores": cores, "rows": rows}).encode())
+        tree = {"cores": cores, "rows": rows, "matrix_product": matrix_product}
+        write_whole(file, json.dumps(tree).encode())
 
 
 def _read(file: Path, stack: int, cores: int) -> dict[int, float]:

@@ -19,7 +19,9 @@ def step(told: argparse.Namespace) -> Any:
     from sweeps.speed import note_bench
 
     value = bench_step(_repeats(told), told.stack)
-    note_bench(value["rows"], value["cores"])  # what lab plan reckons hours with
+    # what lab plan reckons hours with, and what share of its peak a CPU reaches
+    product = value["matrix_product_flops_per_second"] if value["platform"] == "cpu" else None
+    note_bench(value["rows"], value["cores"], product)
     if not told.json:
         _print_steps(value)
     return value

@@ -1,4 +1,4 @@
-"""merge, gc: what is done to output folders as a whole."""
+"""status, merge, gc: what is asked of output folders, or done to them, as a whole."""
 
 import argparse
 import sys
@@ -10,6 +10,43 @@ from sweeps.commands.studies import open_folder
 from sweeps.folder import Folder
 from sweeps.gather import merge as bring_in
 from sweeps.kept import collect, disk_size, unneeded
+from sweeps.notes import read_notes
+from sweeps.progress import cost, print_groups
+from sweeps.speed import cores, measured
+from sweeps.status import status_of
+from sweeps.tally import total_left
+
+
+def status(told: argparse.Namespace) -> Any:
+    """How far a sweep is, shape by shape; only reads."""
+    folder, held, made = open_folder(told.folder)
+    notes = read_notes(folder.path)  # first: what is said to run may be committed by the time
+    index = folder.store.load(set_aside=False)
+    now = status_of(made, index, notes, measured(folder.path, held.stack, cores()))
+    disk_bytes = sum(one.bytes for one in index.held)
+    value: dict[str, Any] = {
+        name: now.total(name) for name in ("done", "running", "waiting", "diverged")
+    }
+    value |= {
+        "failed": now.failed,
+        "segments": now.total("segments"),
+        "processes": now.processes,
+        "processes_elsewhere": now.elsewhere,
+        "seconds_left": total_left(now.groups),
+        "states_kept": len(index.held),
+        "disk_bytes": disk_bytes,
+        "groups": [one.row() for one in now.groups],
+    }
+    if not told.json:
+        print(
+            f"{value['done']} of {value['segments']} segments done, {value['running']} running, "
+            f"{value['waiting']} waiting, {value['diverged']} diverged, {value['failed']} damaged"
+        )
+        print(f"{value['states_kept']} states kept, {disk_size(disk_bytes)}")
+        print_groups(now.groups)
+        for line in (cost(now.groups), *now.remarks()):
+            print(line)
+    return value
 
 
 def merge(told: argparse.Namespace) -> Any:

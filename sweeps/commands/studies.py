@@ -1,4 +1,4 @@
-"""plan, run, status, results, report, plot, studies."""
+"""plan, run, results, report, plot, studies."""
 
 import argparse
 import importlib
@@ -22,7 +22,7 @@ from sweeps.foretold import Hook, run_in_order
 from sweeps.grid import plain
 from sweeps.kept import disk_size, to_keep
 from sweeps.plan import Plan, make_plan
-from sweeps.progress import alive, count, duration
+from sweeps.progress import count, duration
 from sweeps.remaining import remaining
 from sweeps.rounds import read_rounds
 from sweeps.run import (
@@ -34,18 +34,11 @@ from sweeps.run import (
     part,
     run_sweep,
 )
-from sweeps.speed import Speed, cores, measured, note_run
+from sweeps.speed import ACCELERATORS, Speed, cores, measured, note_run
 from sweeps.study import Study, ask, built_in, find_study
 from sweeps.sweep import Sweep
+from sweeps.trackers import read_names
 
-# Dense bf16 peak of one chip, FLOP/s, from the makers' data sheets.
-ACCELERATORS = {
-    "H200": 989e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "TPU v5e": 197e12,
-    "TPU v5p": 459e12,
-}
 UTILISATION = 0.4  # assumed share of peak; said beside every device-hour
 
 
@@ -230,7 +223,7 @@ def run(told: argparse.Namespace) -> Any:
     begun = time.monotonic()
     study = find_study(told.study)
     settings, sweep = ask(study, told.scale, told.sets, told.axes)
-    out = _out(told, study, sweep)
+    out, track = _out(told, study, sweep), read_names(told.track)
 
     def say(line: str) -> None:
         print(f"lab: {line}", file=sys.stderr, flush=True)
@@ -260,7 +253,7 @@ def run(told: argparse.Namespace) -> Any:
     stated(study.claims(settings, sweep), sweep)  # refuses claims without their arms
 
     def trained(hook: Hook) -> Outcome:
-        return run_sweep(sweep, out, settings, told.stack, quiet, say, layout, hook)
+        return run_sweep(sweep, out, settings, told.stack, quiet, say, layout, hook, track)
 
     if until is not None:
         outcome = until.train(trained)
@@ -348,38 +341,6 @@ def open_folder(folder: str) -> tuple[Folder, Held, Plan]:
     digests = {name: corpus.digest for name, corpus in corpora.items()}
     opened.refuse_another(held.sweep, digests)
     return opened, held, make_plan(held.sweep, corpora)
-
-
-def status(told: argparse.Namespace) -> Any:
-    """Counts of segments; reads only."""
-    folder, _, made = open_folder(told.folder)
-    index = folder.store.load(set_aside=False)
-    todo = remaining(made, index)
-    running = alive(folder.path)
-    disk_bytes = sum(one.bytes for one in index.held)
-    value = {
-        "done": len(todo.done),
-        "running": running["running"] if running else 0,
-        # what runs may have been committed since it was last said to run
-        "waiting": max(
-            0, len({one.segment for one in todo.work}) - (running["running"] if running else 0)
-        ),
-        "failed": len(index.broken),
-        "diverged": len(todo.diverged),
-        "segments": len(made.segments),
-        "progress": running["line"] if running else "",
-        "states_kept": len(index.held),
-        "disk_bytes": disk_bytes,
-    }
-    if not told.json:
-        print(
-            f"{value['done']} of {value['segments']} segments done, {value['running']} running, "
-            f"{value['waiting']} waiting, {value['diverged']} diverged, {value['failed']} damaged"
-        )
-        print(f"{value['states_kept']} states kept, {disk_size(disk_bytes)}")
-        if running:
-            print(running["line"])
-    return value
 
 
 def results(told: argparse.Namespace) -> Any:

@@ -47,13 +47,10 @@ class Lane:
         """Memory that the states at stops take, on the host."""
         return sum(leaf.nbytes for one in self.kept.values() for leaf in jax.tree.leaves(one))
 
-    def flops_of(self, steps: int) -> int:
-        """Training FLOPs of so many steps."""
-        return self.segment.flops * steps // (self.segment.stop - self.segment.start)
-
-    def read_steps(self, first: int, losses: Any, norms: Any) -> None:
-        """Take in the losses and gradient norms of the steps from `first` on."""
+    def read_steps(self, first: int, losses: Any, norms: Any) -> list[StepRow]:
+        """Take in the losses and gradient norms of the steps from `first` on; their rows."""
         run = self.segment.path.run
+        before = len(self.step_rows)
         for k, (loss, norm) in enumerate(zip(losses.tolist(), norms.tolist(), strict=True)):
             if self.diverged_step is not None:
                 break
@@ -63,12 +60,15 @@ class Lane:
                 break
             lr = float(self.segment.path.lr[step])
             self.step_rows.append(StepRow(step, loss, lr, norm, run.tokens_per_step * (step + 1)))
+        return self.step_rows[before:]
 
-    def read_evaluation(self, step: int, nats: Any, correct: Any) -> dict[str, float]:
-        """Take in the evaluation of the state at `step`; the loss of each corpus, by name."""
-        losses: dict[str, float] = {}
+    def read_evaluation(
+        self, step: int, nats: Any, correct: Any
+    ) -> list[tuple[str, EvaluationRow]]:
+        """Take in the evaluation of the state at `step`; a row each corpus, by name."""
+        rows: list[tuple[str, EvaluationRow]] = []
         if self.diverged_step is not None and step > self.diverged_step:
-            return losses
+            return rows
         state = self.segment.stop_ids[step]
         for e, one in enumerate(self.sets):
             got = scores(nats[e], correct[e], one)
@@ -76,13 +76,13 @@ class Lane:
                 # the update before this state did it; its own loss was still finite
                 self.diverged_step = step - 1
                 self.evaluation_rows = [r for r in self.evaluation_rows if r.step < step]
-                return losses
+                return rows
             row = EvaluationRow(
                 state, step, one.set_id, got.loss_nats, got.bits_per_byte, got.accuracy
             )
             self.evaluation_rows.append(row)
-            losses[one.corpus.name] = got.loss_nats
-        return losses
+            rows.append((one.corpus.name, row))
+        return rows
 
     def record(self, end: int, state: bool, provenance: dict[str, str | int]) -> Record:
         """What is committed of the lane from its last commit to step `end`."""

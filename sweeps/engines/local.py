@@ -22,7 +22,7 @@ from lab.device_text import DeviceText
 from lab.errors import Failed
 from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.optimizer import Hyper
-from lab.store import Store
+from lab.store import EvaluationRow, StepRow, Store
 from lab.train import Chunk, Trainer
 from sweeps.engines.lanes import InFlight, Lane, lane_of
 from sweeps.engines.pieces import Claims, NobodyElse, Pieces
@@ -40,8 +40,8 @@ class Watcher(Protocol):
     """Who wants to know how it goes."""
 
     def started(self, work: Work) -> None: ...
-    def trained(self, tokens: int, flops: int) -> None: ...
-    def loss(self, corpus: str, loss_nats: float) -> None: ...
+    def logged(self, work: Work, rows: list[StepRow]) -> None: ...
+    def evaluated(self, work: Work, corpus: str, row: EvaluationRow) -> None: ...
     def finished(self, work: Work, diverged_step: int | None) -> None: ...
 
 
@@ -268,14 +268,13 @@ class _Group:
             if one.lanes:
                 losses, norms = hosts.whole(tuple(one.log))
                 for k, lane, first, steps in one.lanes:
-                    lane.read_steps(first, losses[k, :steps], norms[k, :steps])
-                    tokens = steps * lane.segment.path.run.tokens_per_step
-                    self.engine.watcher.trained(tokens, lane.flops_of(steps))
+                    rows = lane.read_steps(first, losses[k, :steps], norms[k, :steps])
+                    self.engine.watcher.logged(lane.work, rows)
             if one.evaluated:
                 nats, correct = hosts.whole(tuple(one.evaluation))
                 for k, lane, step in one.evaluated:
-                    for name, loss in lane.read_evaluation(step, nats[k], correct[k]).items():
-                        self.engine.watcher.loss(name, loss)
+                    for name, row in lane.read_evaluation(step, nats[k], correct[k]):
+                        self.engine.watcher.evaluated(lane.work, name, row)
 
     def _finish(self, k: int, lane: Lane) -> None:
         """Hand a lane's piece to the writer and free the lane."""

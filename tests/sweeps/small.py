@@ -11,10 +11,11 @@ from hypothesis import settings
 import sweeps.engines.local
 import sweeps.run
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, Stage, decay, hold, warm
-from lab.store import EvaluationRow, Index
+from lab.store import EvaluationRow, Index, StepRow
 from sweeps.grid import Grid
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import Display
+from sweeps.remaining import Work
 from sweeps.run import Outcome, open_corpora, run_sweep
 from sweeps.sweep import Evaluations, Sweep
 
@@ -159,15 +160,15 @@ class Stopped(BaseException):
 
 
 def stop_after(patch: pytest.MonkeyPatch, calls: int) -> None:
-    """Raise Stopped out of the engine at a given call of the watcher's `trained`."""
+    """Raise Stopped out of the engine at a given call of the watcher's `logged`."""
 
     class Stopping(Display):
         left = calls
 
-        def trained(self, tokens: int, flops: int) -> None:
+        def logged(self, work: Work, rows: list[StepRow]) -> None:
             self.left -= 1
             if self.left == 0:
                 raise Stopped
-            super().trained(tokens, flops)
+            super().logged(work, rows)
 
     patch.setattr(sweeps.run, "Display", Stopping)

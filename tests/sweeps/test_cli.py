@@ -108,7 +108,7 @@ def test_diverged_runs_are_named_and_the_others_are_read(lab_command: Lab, tmp_p
     assert out.count("\n2 runs\n") == 1
     assert err.count("of arm only: diverged; the fit leaves it out") == 2
     _, out, _ = lab_command("status", "out")
-    counts, kept = out.splitlines()
+    counts, kept, *_ = out.splitlines()
     assert counts == "3 of 5 segments done, 0 running, 0 waiting, 2 diverged, 0 damaged"
     assert re.fullmatch(r"\d+ states kept, \d+\.\d kB", kept)
 

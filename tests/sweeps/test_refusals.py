@@ -166,7 +166,7 @@ def test_an_interrupt_is_one_line_and_exit_code_130(
     lab_command: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(sweeps.run.Display):
-        def trained(self, tokens: int, flops: int) -> None:
+        def logged(self, *_: object) -> None:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(sweeps.run, "Display", Interrupted)

@@ -101,3 +101,42 @@ def test_a_whole_run_leaves_its_speed_and_part_of_one_does_not(
     before = (tmp_path / "out" / ".speed.json").read_bytes()
     told_json("run", study, "--out", "out", "--axis", "cpt.ratio+=1")
     assert (tmp_path / "out" / ".speed.json").read_bytes() == before
+
+
+# Peaks ---------------------------------------------------------------------------------------
+
+
+def test_a_cpus_peak_is_the_matrix_product_that_the_bench_measured_on_as_many_cores() -> None:
+    unknown = speed.peak_of("cpu", "cpu", 2, CORES)
+    assert (unknown.flops_per_second, unknown.shared) == (None, True)
+    assert "lab bench step measures it" in unknown.of
+    speed.note_bench([row(SMALL, 2, 2e9)], CORES, 1.25e11)
+    assert speed.peak_of("cpu", "cpu", 2, CORES).flops_per_second == 1.25e11
+    assert speed.peak_of("cpu", "cpu", 2, CORES + 1) == unknown
+    speed.note_bench([row(SMALL, 2, 2e9)], CORES)  # of an accelerator: says nothing of the cores
+    assert speed.peak_of("cpu", "cpu", 2, CORES) == unknown
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "devices", "peak"),
+    [
+        ("gpu", "NVIDIA H100 80GB HBM3", 1, 989e12),
+        ("gpu", "NVIDIA A100-SXM4-80GB", 8, 8 * 312e12),
+        ("tpu", "TPU v5 lite", 4, 4 * 197e12),
+        ("tpu", "TPU v5p", 4, 4 * 459e12),
+        ("gpu", "NVIDIA H100 PCIe", 1, None),  # a slower card of that name
+    ],
+)
+def test_an_accelerators_peak_is_the_data_sheets(
+    platform: str, kind: str, devices: int, peak: float | None
+) -> None:
+    found = speed.peak_of(platform, kind, devices, CORES)
+    assert (found.flops_per_second, found.shared) == (peak, False)
+    if peak is None:
+        assert found.of == f"peak of {kind} not known"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"cores": %d, "matrix_product": -1.0}'])
+def test_a_spoilt_file_is_no_peak(text: str) -> None:
+    (home() / speed.FILE).write_text(text.replace("%d", str(CORES)))
+    assert speed.peak_of("cpu", "cpu", 2, CORES).flops_per_second is None
