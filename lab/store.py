@@ -35,6 +35,7 @@ MARKER = "DONE.json"
 STATE = "state/"
 STOP = re.compile(r"stops/([0-9]{1,12})\.([0-9a-f]{32})\.npz")  # step, state
 DROPPED = "STATE-DROPPED"
+TRIES = 3  # to write an attempt that was given up for the time it took
 MERGED = re.compile(r"\.merge([0-9]{1,9})$")  # of a segment's name: which merge brought it here
 # What reading files raises that somebody else has changed.
 UNREADABLE = (
@@ -167,6 +168,7 @@ class Store:
         evaluations: list[EvaluationRow],
         state: Any | None,
         stops: Mapping[int, Any] | None = None,
+        tries: int = TRIES,
     ) -> Path:
         """Write one attempt and mark it done; returns the winner's folder. Raises Failed.
 
@@ -189,6 +191,12 @@ class Store:
             manifest = canonical(checkpoint.make_manifest(attempt))
             _write(attempt / "manifest.json", manifest)
             return self.mark(attempt, manifest, state is not None)
+        except TimeoutError as error:
+            # orbax waits by the wall clock: one that jumps ahead ends the wait, not the writing,
+            # so this attempt's folder is left to what still writes there
+            if tries > 1:
+                return self.commit(record, steps, evaluations, state, stops, tries - 1)
+            raise Failed(why_not_written(segment, error)) from error
         except (OSError, ValueError, RuntimeError) as error:
             shutil.rmtree(attempt, ignore_errors=True)
             raise Failed(why_not_written(segment, error)) from error
@@ -282,7 +290,7 @@ class Store:
                     return checkpoint.restore(folder / "state", abstract)
         except UNREADABLE as error:
             wrong = str(error)
-        if not place.exists() if at_stop else (place / DROPPED).exists():
+        if not at_stop and (place / DROPPED).exists():
             raise Gone(f"state {segment.name[:12]} was removed since")
         if at_stop:
             place.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from tests.sweeps.small import ROOT, study_file
 BRANCH = 60
 STEPS = 4 + 2 * BRANCH  # of its trunk and two branches
 LIMIT_SECONDS = 120
+_started: list[subprocess.Popen[str]] = []
 
 # What a test tells the process, by environment: seconds a chunk of four steps takes, seconds after
 # which its leases are stale, seconds that may be silent, whether the wall clock jumps.
@@ -43,13 +44,8 @@ def slowly(self, tokens, flops):
 
 Display.trained = slowly
 if "TEST_JUMP" in os.environ:
-    right, jumps = time.time, [0]
-
-    def jumping():
-        jumps[0] += 1
-        return right() + (-1) ** jumps[0] * 1e6 * jumps[0]
-
-    time.time = jumping
+    right = time.time
+    time.time = lambda: right() + (1e6 if time.monotonic() % 1.4 < 0.7 else -1e6)
 if "TEST_HANGS" in os.environ:
     Trainer.train = lambda self, *told: time.sleep(3600)
 """
@@ -66,13 +62,24 @@ def start(study: Path, out: Path, **told: object) -> subprocess.Popen[str]:
     """`lab run` of the study on one lane; `told` is its environment, TEST_ left out."""
     command = ["run", str(study), "--set", f"branch={BRANCH}", "--out", str(out), "--stack", "1"]
     named = {f"TEST_{name.upper()}": str(value) for name, value in told.items()}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "sweeps.cli", *command, "--json"],
         env={**os.environ, "PYTHONPATH": str(ROOT), **named},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    _started.append(process)
+    return process
+
+
+def end_all() -> None:
+    """End what a test that failed has left."""
+    while _started:
+        one = _started.pop()
+        if one.poll() is None:
+            one.kill()
+            one.communicate()
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -12,6 +12,7 @@ import pytest
 
 import sweeps.presence
 import sweeps.run
+from lab import checkpoint
 from lab.errors import Failed, Refused
 from lab.store import Store
 from sweeps.folder import Folder
@@ -23,6 +24,7 @@ from tests.sweeps.processes import (
     BRANCH,
     STEPS,
     disturbed_study,
+    end_all,
     ended,
     markers,
     start,
@@ -46,8 +48,20 @@ def alone(out: Path, sweep: Sweep) -> Outcome:
     return run_sweep(sweep, out, stack=1, quiet=True)
 
 
+@pytest.fixture
+def one_save_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """orbax numbers the saves of a process as if one came after another: in threads they mix."""
+    save, lock = checkpoint.save, threading.Lock()
+
+    def locked(folder: Path, state: Any) -> None:
+        with lock:
+            save(folder, state)
+
+    monkeypatch.setattr(checkpoint, "save", locked)
+
+
 def together(out: Path, sweep: Sweep, count: int = 2) -> list[Outcome]:
-    """What engines in threads make of one folder."""
+    """What engines in threads make of one folder; use `one_save_at_a_time` with it."""
     outcomes: list[Outcome] = []
     wrong: list[BaseException] = []
 
@@ -84,6 +98,7 @@ def meet_at_the_first_piece(patch: pytest.MonkeyPatch, count: int) -> None:
 # In one process ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("one_save_at_a_time")
 @pytest.mark.parametrize("commit_seconds", [0.0, 300.0])
 @pytest.mark.parametrize("sweep", [ONE_TRUNK, TWO_TRUNKS], ids=["one trunk", "two trunks"])
 def test_two_engines_train_every_step_once_and_have_one_table(
@@ -107,6 +122,7 @@ def test_two_engines_train_every_step_once_and_have_one_table(
         assert log.equals(step_table(whole.plan, whole.index, Store(tmp_path / "whole")))
 
 
+@pytest.mark.usefixtures("one_save_at_a_time")
 def test_four_engines_on_one_trunk_wait_and_share_its_branches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +134,7 @@ def test_four_engines_on_one_trunk_wait_and_share_its_branches(
     assert sum(one.trained_tokens for one in outcomes) == steps_of(sweep) * STEP
 
 
+@pytest.mark.usefixtures("one_save_at_a_time")
 def test_a_branch_that_diverges_is_trained_by_one_and_settled_for_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,7 +247,13 @@ def test_a_disk_that_damages_everything_ends_the_run(
         alone(tmp_path, small_sweep(ratios=(0.0,), branch=SHORT))
 
 
-# Processes -----------------------------------------------------------------------------------
+# Processes that are disturbed ----------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    yield
+    end_all()
 
 
 @pytest.fixture(scope="module")
