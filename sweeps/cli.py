@@ -313,6 +313,14 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     rounds.add_argument("--worlds", type=int, default=40, help="made-up truths (default 40)")
     rounds.add_argument("--to", metavar="FILE", help="figure: .svg, .pdf or .png")
+    soak = _verb(
+        kinds, "soak", benches, "soak",
+        "kill a small sweep again and again: is its table the same?",
+        "lab bench soak --kills 20 --processes 1",
+    )  # fmt: skip
+    soak.add_argument("--kills", type=int, default=100, help="default 100")
+    soak.add_argument("--processes", type=int, default=2, help="on one folder (default 2)")
+    soak.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")
     return top
 
 

@@ -1,4 +1,4 @@
-"""bench step, sweep, data, fit, device, plan, adaptive."""
+"""bench step, sweep, data, fit, device, plan, adaptive, soak."""
 
 import argparse
 from pathlib import Path
@@ -179,3 +179,28 @@ def _print_rounds(value: dict[str, Any]) -> None:
 
 def _percent(one: dict[str, float]) -> str:
     return f"{100 * one['median']:.1f} ({100 * one['p10']:.1f} .. {100 * one['p90']:.1f})"
+
+
+def soak(told: argparse.Namespace) -> Any:
+    """A sweep killed at random moments, against an undisturbed one."""
+    import sys
+
+    from sweeps.bench.soak import bench_soak
+
+    for name in ("kills", "processes"):
+        if getattr(told, name) < 1:
+            raise Refused(f"--{name} {getattr(told, name)}: must be at least 1")
+    value = bench_soak(
+        told.kills,
+        told.processes,
+        told.seed,
+        lambda line: print(f"lab: {line}", file=sys.stderr, flush=True),
+    )
+    if not told.json:
+        ended = ", ".join(f"{count} {how}" for how, count in sorted(value["ended"].items()))
+        print(
+            f"{value['kills']} kills among {value['processes']} processes at once: "
+            f"{value['tables']} tables, all the same bytes as undisturbed ({ended}); "
+            f"{value['seconds']:.0f} s"
+        )
+    return value

@@ -34,15 +34,15 @@ sweeps.engines.local.LocalEngine = engine
 sweeps.leases.LEASE_SECONDS = float(os.environ.get("TEST_LEASE", "600"))
 sweeps.leases.BEAT_SECONDS = 0.0
 sweeps.watchdog.HANG_SECONDS = float(os.environ.get("TEST_HANG", "1800"))
-trained = Display.trained
+logged = Display.logged
 
 
-def slowly(self, tokens, flops):
+def slowly(self, work, rows):
     time.sleep(float(os.environ.get("TEST_SLOW", "0")))
-    trained(self, tokens, flops)
+    logged(self, work, rows)
 
 
-Display.trained = slowly
+Display.logged = slowly
 if "TEST_JUMP" in os.environ:
     right = time.time
     time.time = lambda: right() + (1e6 if time.monotonic() % 1.4 < 0.7 else -1e6)
