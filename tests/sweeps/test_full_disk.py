@@ -26,7 +26,7 @@ import fits.errors
 from lab.errors import Failed, Refused
 from lab.store import MARKER
 from sweeps.cli import main
-from sweeps.progress import PROGRESS_FILE
+from sweeps.notes import NOTES
 from sweeps.run import Outcome
 from tests.sweeps.small import STEP, TRUNK, csv, files_below, small_sweep, study_file, trained
 
@@ -72,7 +72,7 @@ class Disk:
 
     def write(self, path: Any) -> None:
         place = os.path.abspath(os.fspath(path))
-        if not place.startswith(self.folder) or place.endswith(PROGRESS_FILE):
+        if not place.startswith(self.folder) or f"/{NOTES}" in place:
             return  # what is shown meanwhile is written by the clock, and may fail
         if place.endswith(MARKER):
             self.markers.append(self.left)
