@@ -28,7 +28,7 @@ class Expected:
     """One fit that a study will make. `prior` says where parameters and noise come from.
 
     `points` holds the law's variables, a value a reading; `noise` is the standard deviation of a
-    reading about the law, in the unit of the law's response.
+    reading about the law, in the unit of the law's response. `arms` are those for which it is made.
     """
 
     what: str
@@ -37,12 +37,13 @@ class Expected:
     points: Mapping[str, Sequence[float]]
     noise: float
     prior: str
+    arms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Sought:
     """A place that a study will read off within `low`..`high` of its grid, and is expected to
-    measure at `place` with standard deviation `sd`."""
+    measure at `place` with standard deviation `sd`. `where` tells readings of one kind apart."""
 
     what: str
     place: float
@@ -50,6 +51,8 @@ class Sought:
     low: float
     high: float
     prior: str
+    arms: tuple[str, ...] = ()
+    where: str = ""
 
     def beyond(self) -> tuple[float, float]:
         """Chances that the reading lies below the grid, and above it."""
@@ -69,18 +72,35 @@ class Foreseen:
 
 
 def foresee(believed: Foreseen) -> tuple[list[dict[str, Any]], list[str]]:
-    """(a row a fit with condition and intervals, warnings). Raises Refused on an unknown law."""
+    """(a row a fit with condition and intervals, warnings: one for all arms and places of a kind).
+
+    Raises Refused on an unknown law.
+    """
     rows = [_expected(one) for one in believed.fits]
-    warnings = [said for one in map(_doubt, rows) for said in one]
-    for place in believed.places:
-        below, above = place.beyond()
-        for chance, side, end in ((below, "below", place.low), (above, "above", place.high)):
+    doubts: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for one, row in zip(believed.fits, rows, strict=True):
+        if why := _doubt(row):
+            kind = f"{one.what}: {one.law}", one.prior
+            doubts.setdefault(kind, {}).setdefault(why, []).extend(one.arms)
+    edges: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for sought in believed.places:
+        below, above = sought.beyond()
+        for chance, side, end in ((below, "below", sought.low), (above, "above", sought.high)):
             if chance >= LIKELY:
-                warnings.append(
-                    f"{place.what}: expected at {place.place:.3g} +- {place.sd:.2g}, "
-                    f"{chance:.0%} likely {side} the grid's edge {end:.3g} ({place.prior})"
-                )
-    return rows, warnings
+                kind = f"{sought.what} may lie {side} the grid's edge {end:.3g}:", sought.prior
+                where = f" {sought.where}" if sought.where else ""
+                at = f"{chance:.0%} likely{where} ({sought.place:.3g} +- {sought.sd:.2g})"
+                edges.setdefault(kind, {}).setdefault(", ".join(sought.arms), []).append(at)
+    said = []
+    for (what, prior), whys in doubts.items():
+        parts = [f"{why} in {', '.join(arms)}" if arms else why for why, arms in whys.items()]
+        said.append(f"{what} {'; '.join(parts)} ({prior})")
+    for (what, prior), places in edges.items():
+        parts = [
+            f"{arms}: {', '.join(at)}" if arms else ", ".join(at) for arms, at in places.items()
+        ]
+        said.append(f"{what} {'; '.join(parts)} ({prior})")
+    return rows, said
 
 
 def _expected(one: Expected) -> dict[str, Any]:
@@ -92,7 +112,7 @@ def _expected(one: Expected) -> dict[str, Any]:
 
     points = pd.DataFrame(dict(one.points))
     row: dict[str, Any] = {
-        "what": one.what,
+        "what": ": ".join(filter(None, (", ".join(one.arms), one.what))),
         "law": one.law,
         "points": len(points),
         "noise": one.noise,
@@ -121,22 +141,19 @@ def _expected(one: Expected) -> dict[str, Any]:
     return row
 
 
-def _doubt(row: dict[str, Any]) -> list[str]:
-    """One line, if the plan leaves something of a law open."""
+def _doubt(row: dict[str, Any]) -> str | None:
+    """What a fit will leave open of its law, if anything."""
     params = row["params"]
     wide = [name for name, one in params.items() if one["wide"]]
     if row["identified"] and not wide:
-        return []
-    head = f"{row['what']}: {row['law']} from {row['points']} points"
+        return None
+    head = f"from {row['points']} points"
     if row["points"] <= len(params):
-        why = f"has {len(params)} parameters: none gets an interval"
-    elif not row["identified"]:
+        return f"{head} has {len(params)} parameters: none gets an interval"
+    if not row["identified"]:
         condition = "infinite" if row["condition"] is None else f"{row['condition']:.1e}"
-        why = f"is not identified (condition {condition})"
-    else:
-        shown = [f"{name} {params[name]['value']:.3g} {_interval(params[name])}" for name in wide]
-        why = f"will hardly bound {', '.join(shown)} (condition {row['condition']:.1e})"
-    return [f"{head} {why}, expecting noise {row['noise']:.2g} ({row['prior']})"]
+        return f"{head} is not identified, condition {condition}"
+    return f"{head} will hardly bound {', '.join(wide)}"
 
 
 def expected_text(row: Mapping[str, Any]) -> str:
@@ -166,7 +183,7 @@ def repeats(epochs: Mapping[str, float]) -> list[str]:
 
 
 def mixed_rates(plan: Plan) -> list[str]:
-    """A line for every arm whose losses, at horizons and ends of the phase that the study reads,
+    """A line for all arms whose losses, at horizons and ends of the phase that the study reads,
     are at rates more than MIXED_RATES apart, each against the highest rate of its phase so far.
 
     A loss falls while its rate decays: a fit through both kinds takes the schedule for the law.
@@ -185,15 +202,21 @@ def mixed_rates(plan: Plan) -> list[str]:
             float(rates[step - 1] / max(rates[begun:step].max(), np.float32(1e-30)))
             for step in steps
         )
-    said = []
+    mixed: dict[str, list[str]] = {}
     for arm, found in shares.items():
         low, high = min(found), max(found)
         if high > MIXED_RATES * low:
-            said.append(
-                f"arm {arm}: losses would be read off at {low:.2g} to {high:.2g} of the phase's "
-                "peak rate: decayed and undecayed ones do not belong in one fit"
-            )
-    return said
+            mixed.setdefault(f"{low:.2g} to {high:.2g}", []).append(arm)
+    return [
+        f"{named(arms)}: losses would be read off at {rates} of the phase's peak rate: decayed and "
+        "undecayed ones do not belong in one fit"
+        for rates, arms in mixed.items()
+    ]
+
+
+def named(arms: Sequence[str]) -> str:
+    """`arm a`, or `arms a, b`."""
+    return f"{'arm' if len(arms) == 1 else 'arms'} {', '.join(arms)}"
 
 
 def _read_off(plan: Plan, run: RunSpec) -> tuple[int, list[int]]:

@@ -14,7 +14,7 @@ from lab.errors import Refused
 from lab.spec import RunSpec
 from sweeps.adaptive_critical import critical_width
 from sweeps.continual_runs import RATIOS, Scale, branched, published_model, small_model
-from sweeps.foresight import Expected, Foreseen, Sought
+from sweeps.foresight import Expected, Foreseen, Sought, named
 from sweeps.grid import Grid
 from sweeps.study import Study
 from sweeps.sweep import Evaluations, Sweep
@@ -120,7 +120,7 @@ def sweep(told: Settings, scale: str) -> Sweep:
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
     """What this design cannot identify. Raises Refused if nothing can be read off it."""
-    said = []
+    said: dict[str, list[str]] = {}  # caution -> arms
     for name, grid in asked.arms.items():
         others = [path for path in grid.axes if path not in ("seed", "cpt.ratio")]
         if others:  # its values would be taken for trunk seeds, or for one another
@@ -128,19 +128,21 @@ def cautions(told: Settings, asked: Sweep) -> list[str]:
                 f"axis {others[0]}: cmr reads only the axes seed and cpt.ratio; run each value by "
                 f"itself, with --set {others[0]}=... and an --out of its own"
             )
-        seeds = len(grid.axes.get("seed", (0,)))
-        if seeds < 2:
-            said.append(f"arm {name}: one trunk seed, so its critical ratio carries no interval")
         ratios = [r for r in grid.axes.get("cpt.ratio", ()) if 0 < r < 1]
         if len(ratios) < 2:
             raise Refused(f"arm {name}: a critical ratio needs two values of cpt.ratio in (0, 1)")
+        if len(grid.axes.get("seed", (0,))) < 2:
+            lack = "one trunk seed, so the critical ratio carries no interval"
+            said.setdefault(lack, []).append(name)
         if len(ratios) < 4:
-            said.append(f"arm {name}: {len(ratios)} ratios in (0, 1); the ratio law needs 4")
+            lack = f"{len(ratios)} ratios in (0, 1); the ratio law needs 4"
+            said.setdefault(lack, []).append(name)
         if 0.0 not in grid.axes.get("cpt.ratio", ()):
-            said.append(f"arm {name}: no control at R = 0")
+            said.setdefault("no control at R = 0", []).append(name)
+    cautioned = [f"{named(arms)}: {lack}" for lack, arms in said.items()]
     if len(told.horizons) < 5:
-        said.append(f"{len(told.horizons)} horizons: R_CMR(T) is fitted through 5 or more")
-    return said
+        cautioned.append(f"{len(told.horizons)} horizons: R_CMR(T) is fitted through 5 or more")
+    return cautioned
 
 
 # What is believed before anything runs: what `lab run cmr` measured at its default scale, at 26,232
@@ -177,10 +179,10 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
     fits: list[Expected] = []
     places: list[Sought] = []
     for (seeds, ratios, tokens), names in alike.items():
-        arms, fewer = ", ".join(names), 1 / seeds**0.5
+        arms, fewer = tuple(names), 1 / seeds**0.5
         for eps in sorted({0.0, 0.05} & set(told.eps)):
             sought = [
-                _critical_place(told, f"{arms}: ", ratios, horizon, eps, CRITICAL_SD * fewer)
+                _critical_place(told, arms, ratios, horizon, eps, CRITICAL_SD * fewer)
                 for horizon in sorted(told.horizons)
             ]
             places += sought
@@ -192,29 +194,35 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
             if eps == 0 and len(within) >= 5:  # fewer are not fitted
                 fits.append(
                     Expected(
-                        f"{arms}: critical ratio against tokens, eps 0",
+                        "critical ratio against tokens, eps 0",
                         "cmr-critical",
                         at_scale(CRITICAL, longer),
                         {"cpt_tokens": within},
                         CRITICAL_SD * fewer,
                         PRIOR,
+                        arms,
                     )
                 )
         away = min(ratios, key=lambda ratio: abs(ratio - told.held_out_ratio))
         for whose, (params, noise) in RATIO_LAWS.items() if len(ratios) >= 4 else ():
-            what, kept = f"{arms}: {whose} loss against ratio", [r for r in ratios if r != away]
+            what, kept = f"{whose} loss against ratio", [r for r in ratios if r != away]
             points = {"ratio_domain": kept}
-            fits.append(Expected(what, "cmr-ratio", params, points, noise * fewer, PRIOR))
+            fits.append(Expected(what, "cmr-ratio", params, points, noise * fewer, PRIOR, arms))
         for law, (params, noise) in TOKEN_LAWS.items():
             if len(tokens) > len(params):
-                what, points = f"{arms}: change of loss, every ratio", {"cpt_tokens": tokens}
+                what, points = "change of loss, every ratio", {"cpt_tokens": tokens}
                 params = at_scale(params, longer)
-                fits.append(Expected(what, law, params, points, noise * fewer, PRIOR))
+                fits.append(Expected(what, law, params, points, noise * fewer, PRIOR, arms))
     return Foreseen(tuple(fits), tuple(places))
 
 
 def _critical_place(
-    told: Settings, whose: str, ratios: tuple[float, ...], horizon: int, eps: float, sd: float
+    told: Settings,
+    arms: tuple[str, ...],
+    ratios: tuple[float, ...],
+    horizon: int,
+    eps: float,
+    sd: float,
 ) -> Sought:
     from fits.laws import law
 
@@ -222,8 +230,8 @@ def _critical_place(
     if eps == 0:
         there = {"cpt_tokens": np.array([horizon * PRIOR_LAST / max(told.horizons)])}
         place = float(law("cmr-critical").predict(CRITICAL, there)[0])
-    what = f"{whose}critical ratio at {horizon:,} tokens, eps {eps:g}"
-    return Sought(what, place, sd, ratios[0], ratios[-1], PRIOR)
+    what, where = f"critical ratio, eps {eps:g},", f"at {horizon:,} tokens"
+    return Sought(what, place, sd, ratios[0], ratios[-1], PRIOR, arms, where)
 
 
 # What the rounds of --until start from. At eps > 0 the ratio law says how far the critical ratio

@@ -66,10 +66,10 @@ def test_what_the_design_cannot_identify_is_said_beforehand() -> None:
         settings, sweep = ask(STUDY, "tiny", sets, axes)
         return "; ".join(STUDY.cautions(settings, sweep))
 
-    assert "w40: one trunk seed" in said()
+    assert "arms w40, w64: one trunk seed" in said()
     assert "w24" not in said()
-    assert "w24: 2 ratios in (0, 1)" in said(axes=["cpt.ratio=0,1/4,1/2"])
-    assert "w24: no control at R = 0" in said(axes=["cpt.ratio=1/8,1/4,1/3,1/2"])
+    assert "arms w24, w40, w64: 2 ratios in (0, 1)" in said(axes=["cpt.ratio=0,1/4,1/2"])
+    assert "arms w24, w40, w64: no control at R = 0" in said(axes=["cpt.ratio=1/8,1/4,1/3,1/2"])
     assert "2 horizons: R_CMR(T)" in said("horizons=163840,327680")
 
 
