@@ -100,8 +100,9 @@ def _disturb(
             alive.remove(victim)
     finally:
         for one in alive:
-            one.kill()
-            one.communicate()
+            if one.poll() is None:
+                one.kill()
+                one.communicate()
 
 
 def _started(out: Path) -> subprocess.Popen[bytes]:
