@@ -3,7 +3,7 @@
 import base64
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from fits.figures.plots import Figure
 from fits.files import write_whole
 from fits.interval import Interval
 from fits.result import Fit
+from fits.verdicts import Evidence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,8 @@ class Findings:
     """What a study says once its runs are there.
 
     `headline` is one line; `notes` are what a reader must know before believing it; `readings` is
-    plain data for `fit.json`.
+    plain data for `fit.json`. `evidence` by claim of the study (`fits.verdicts`); `measured` holds
+    what came of what the study had predicted, by name.
     """
 
     headline: str
@@ -49,6 +51,8 @@ class Findings:
     figures: Sequence[Figure]
     notes: Sequence[str]
     readings: Mapping[str, Any]
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     def table(self, name: str) -> "pd.DataFrame":
         """The table called `name`. Raises Refused."""

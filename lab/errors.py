@@ -17,3 +17,7 @@ class Failed(RuntimeError):
 
 class Damaged(Failed):
     """A committed state is not what was written; it has been set aside and can be made again."""
+
+
+class Gone(Failed):
+    """A committed state was removed by another process, which has gone on from it: look again."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import checkpoint
-from lab.errors import Damaged, Failed
+from lab.errors import Damaged, Failed, Gone
 from lab.spec import canonical
 
 SCHEMA = 1
@@ -251,7 +251,10 @@ class Store:
             os.replace(marker, marker.with_name(f"BROKEN-{secrets.token_hex(4)}.json"))
 
     def restore(self, place: Path, abstract: Any) -> Any:
-        """The state that is held at a place, checked. On damage it is held no more: Damaged."""
+        """The state that is held at a place, checked. On damage it is held no more: Damaged.
+
+        Raises Gone where another process has removed it since it was found here.
+        """
         at_stop = place.suffix == ".npz"
         segment = (place.parent.parent if at_stop else place).parent
         try:
@@ -268,6 +271,8 @@ class Store:
                     return checkpoint.restore(folder / "state", abstract)
         except UNREADABLE as error:
             wrong = str(error)
+        if not place.exists() if at_stop else (place / DROPPED).exists():
+            raise Gone(f"state {segment.name[:12]} was removed since")
         if at_stop:
             place.unlink(missing_ok=True)
         else:
@@ -322,6 +327,8 @@ def read_attempt(marker: Path, verify_states: bool) -> Attempt:
     wrong = checkpoint.damage(folder, small)
     if wrong is None and not dropped:
         wrong = checkpoint.damage(folder, _part(manifest, STATE), checksums=verify_states)
+        if wrong is not None and (folder / DROPPED).exists():  # while it was looked at
+            wrong, dropped = None, True
     if wrong is not None:
         raise Failed(wrong)
     record = Record(**json.loads((folder / "record.json").read_text()))

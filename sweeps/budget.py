@@ -135,6 +135,7 @@ class Spending:
     limits: list[Limit]
     say: Callable[[str], None]
     given: list[float] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)  # as last said
 
     def __call__(self, plan: Plan, todo: Remaining) -> Remaining:
         """What of the missing work is paid for. Raises Refused where that is not one run."""
@@ -155,9 +156,11 @@ class Spending:
             if not begun:
                 raise
             return dataclasses.replace(todo, work=[])
-        if not begun:
-            for line in described(choice, self.limits):
+        cut = choice.lines()
+        if not begun or (cut and cut != self.cut):
+            for line in cut if begun else described(choice, self.limits):
                 self.say(line)
+        self.cut = cut
         self.given = [s + choice.costs[one.option] for s, one in zip(given, limits, strict=True)]
         return dataclasses.replace(todo, work=only(todo.work, choice.work))
 

@@ -84,7 +84,8 @@ def parser() -> argparse.ArgumentParser:
         prog="lab",
         description="A scaling-law laboratory: plan the runs a question needs, train each shared "
         "stretch once, fit the law with its uncertainty.",
-        epilog="example: lab run cmr",
+        epilog="example: lab run cmr. Exit codes: 0 done, 1 failed, 2 refused, 75 stopped by "
+        "SIGTERM or found hanging (run again to go on), 130 stopped by Ctrl-C.",
     )
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
 
@@ -127,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
         "lab report runs/cmr-tiny --to report.html",
     )  # fmt: skip
     report.add_argument("folder", metavar="DIR")
-    report.add_argument("--to", required=True, metavar="FILE.html")
+    report.add_argument("--to", required=True, metavar="FILE", help=".html, or .md with figures")
     report.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
     plot = _verb(
         verbs, "plot", studies, "plot", "write a figure of a fit or of a sweep",
@@ -295,7 +296,10 @@ def _with_others(told: argparse.Namespace) -> bool:
 
 
 def main(argv: Sequence[str] | None = None, watched: bool = False) -> int:
-    """Run one command; returns its exit code (0, 1 failed, 2 refused, 130 interrupted).
+    """Run one command; returns its exit code.
+
+    0 done, 1 failed, 2 refused; 75 stopped by SIGTERM, 130 by Ctrl-C, with all that was trained
+    saved: run again to go on. A process that hangs ends itself with 75; what is committed stays.
 
     `watched`: somebody waits for this process who will say so if it is aborted (`sweeps.watched`).
     """
@@ -305,6 +309,7 @@ def main(argv: Sequence[str] | None = None, watched: bool = False) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import fits.errors
     import lab.errors
+    from sweeps.notice import EXIT_AGAIN, Preempted
 
     try:
         told = parser().parse_args(argv)
@@ -327,6 +332,9 @@ def main(argv: Sequence[str] | None = None, watched: bool = False) -> int:
     except (lab.errors.Failed, fits.errors.Failed) as failure:
         print(f"lab: {failure}", file=sys.stderr)
         return EXIT_FAILED
+    except Preempted as notice:
+        print(f"lab: {notice}", file=sys.stderr)
+        return EXIT_AGAIN
     except KeyboardInterrupt:
         print("lab: stopped; what was committed stays, run again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -3,7 +3,8 @@
     sweep.json     study, scale, arms, evaluations as last asked; digests of the corpora; stack size
                    and layout (mesh, parts of a step, what is kept for the backward pass)
     segments/      the store (lab.store)
-    .lock          held by the process that trains;  .progress.json  what it last said
+    .lock          who works in the folder (sweeps.presence);  .leases/  on what (sweeps.leases)
+    .progress.json what a process that trains last said
 
 A folder holds one sweep. The sweep may grow: more values on an axis, another axis, longer last
 phases, other horizons or evaluations. Anything else belongs into another folder.
@@ -12,7 +13,7 @@ phases, other horizons or evaluations. Anything else belongs into another folder
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.spec import canonical, read
 from lab.store import SCHEMA, Store
 from sweeps.grid import Grid, plain
+from sweeps.presence import Presence, present, refuse_busy
 from sweeps.sweep import Sweep, sweep_from_json
 
 SWEEP_FILE = "sweep.json"
-LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,32 @@ class Folder:
         stack: int,
         layout: Layout = A_RUN_A_DEVICE,
     ) -> None:
-        """Note down what the folder holds from now on. Raises Failed."""
+        """Note down what the folder holds from now on. Be alone in it. Raises Failed."""
+        text = self._description(sweep, settings, digests, stack, layout)
+        write_whole(self.path / SWEEP_FILE, text.encode())
+
+    def refuse_unlike(
+        self, sweep: Sweep, settings: Any, digests: dict[str, str], stack: int, layout: Layout
+    ) -> None:
+        """Raise Refused unless the folder says just this: who comes to others changes nothing."""
+        asked = self._description(sweep, settings, digests, stack, layout)
+        if (self.path / SWEEP_FILE).read_bytes() == asked.encode():
+            return
+        held = self.held()
+        if held is None or held.sweep != sweep or held.digests != {**held.digests, **digests}:
+            what = "another sweep, or one that has grown"
+        elif (held.stack, held.layout) != (stack, layout):
+            what = f"another stack or mesh (there are {held.stack} lanes)"
+        else:
+            what = "other settings"
+        raise Refused(
+            f"another process is training into {self.path}, and this is {what}: wait for it, "
+            "or ask for the same"
+        )
+
+    def _description(
+        self, sweep: Sweep, settings: Any, digests: dict[str, str], stack: int, layout: Layout
+    ) -> str:
         held = self.held()
         known = held.digests if held is not None else {}
         tree = {
@@ -123,44 +149,19 @@ class Folder:
             "stack": stack,
             "layout": plain(layout),
         }
-        write_whole(self.path / SWEEP_FILE, canonical(tree).encode())
+        return canonical(tree)
 
     def refuse_busy(self) -> None:
         """Raise Refused if another process trains into the folder now; changes nothing."""
-        from filelock import FileLock, Timeout
+        refuse_busy(self.path)
 
-        file = self.path / LOCK_FILE
-        if not file.exists():
-            return
-        try:
-            with FileLock(file, timeout=0):
-                pass
-        except Timeout:
-            raise Refused(_busy(self.path)) from None
-        except OSError as error:
-            raise Refused(f"cannot open {file}: {error.strerror}") from None
+    def locked(self) -> AbstractContextManager[Presence]:
+        """Hold the folder alone. Raises Refused if another process is in it."""
+        return present(self.path, must_be_alone=True)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for training. Raises Refused if another process does, Failed."""
-        from filelock import FileLock, Timeout
-
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / LOCK_FILE, timeout=0)
-            lock.acquire()
-        except Timeout:
-            raise Refused(_busy(self.path)) from None
-        except OSError as error:
-            raise Refused(f"cannot write to {self.path}: {error.strerror}") from None
-        try:
-            yield
-        finally:
-            lock.release()
-
-
-def _busy(path: Path) -> str:
-    return f"another process is training into {path}: wait for it"
+    def entered(self) -> AbstractContextManager[Presence]:
+        """Train into the folder, alone or with others. Raises Refused if one has it to itself."""
+        return present(self.path)
 
 
 def _difference(held: Sweep, asked: Sweep) -> str | None:

@@ -1,6 +1,7 @@
 """Asks for a sweep, trains what is missing, and hands back its table."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +10,26 @@ from typing import Any
 import pandas as pd
 
 from lab.corpora import Corpus, open_corpus
-from lab.errors import Damaged, Failed, Refused
+from lab.errors import Damaged, Failed, Gone, Refused
 from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.memory import train_bytes
 from lab.spec import read
 from lab.store import Index
 from sweeps.folder import Folder
 from sweeps.grid import plain
+from sweeps.leases import Leases, forget
+from sweeps.notice import Notice, notices
 from sweeps.plan import Plan, corpora_of, make_plan
 from sweeps.progress import Display
 from sweeps.remaining import Remaining, Work, remaining
 from sweeps.results import table
 from sweeps.sweep import Sweep
+from sweeps.watchdog import Watchdog
 
 REBUILDS = 8  # damaged states found one after another before we stop believing the disk
+POLL_SECONDS = 0.2  # between two looks at what other processes do
+READING_SHARE = 0.2  # of the time of waiting that reading the store again may take
+MOST_WAITED_SECONDS = 30.0  # on that account
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,11 @@ def run_sweep(
 ) -> Outcome:
     """Train what of `sweep` is missing in `out`; safe to repeat, to kill. Raises Refused, Failed.
 
-    `stack` and `layout` are fixed when the folder is made, and kept where nobody says otherwise;
-    `say` hears of what was found broken. `limit` says what of the missing work is to be done
-    (`sweeps.budget`).
+    Others may train the same sweep into `out` meanwhile: each piece of work is done by one of them,
+    and all get the whole table. SIGTERM and Ctrl-C save what is trained and raise Preempted,
+    KeyboardInterrupt. `stack` and `layout` are fixed when the folder is made, and kept where nobody
+    says otherwise; `say` hears of what was found broken. `limit` says what of the missing work is
+    to be done (`sweeps.budget`); what others do of that counts as done here.
     """
     if stack is not None and stack < 1:
         raise Refused(f"stack = {stack}: must be at least 1 lane")
@@ -85,68 +94,139 @@ def run_sweep(
         stack = hosts.agree(fitting_stack(plan, layout))
     if layout.mesh:
         layout.runs_at_once(stack, count_devices(stack, layout))  # refuses what does not fit
+    job = _Job(plan, folder, stack, layout, quiet, say)
     if not hosts.first():
-        trained = _follow(plan, folder, stack, layout)
-        return Outcome(plan, Index(), table(plan, Index()), trained, stack)
-    trained = 0
-    with folder.locked():
-        folder.write(sweep, settings, digests, stack, layout)
-        if folder.store.sweep_attempts():
-            say("left over from a run that was stopped: removed, nothing of it is lost")
-        for _ in range(REBUILDS):
-            index = folder.store.load(verify_states=True)
+        return Outcome(plan, Index(), table(plan, Index()), job.follow(), stack)
+    told = sweep, settings, digests, stack, layout
+    with folder.locked() if hosts.several() else folder.entered() as here:
+        if here.alone:
+            folder.write(*told)
+            if folder.store.sweep_attempts():
+                say("left over from a run that was stopped: removed, nothing of it is lost")
+            forget(folder.path)
+            if not hosts.several():
+                here.share()
+        folder.refuse_unlike(*told)
+        # Of several hosts one that is asked to stop just ends: the others end with it.
+        with Leases(folder.path, plan) as leases, notices(not hosts.several()) as notice:
+            index = job.complete(leases, notice, limit)
+    return Outcome(plan, index, table(plan, index), job.trained, stack)
+
+
+@dataclass
+class _Job:
+    """Training a plan into a folder. `trained` counts the tokens of pieces that were begun here."""
+
+    plan: Plan
+    folder: Folder
+    stack: int
+    layout: Layout
+    quiet: bool
+    say: Callable[[str], None]
+    trained: int = 0
+
+    def complete(
+        self, leases: Leases, notice: Notice, limit: Callable[[Plan, Remaining], Remaining]
+    ) -> Index:
+        """Train what nobody else does, and wait for the rest. What the folder holds then.
+
+        Raises Failed; Preempted and KeyboardInterrupt as `notice` says, with all saved.
+        """
+        from lab import hosts
+
+        unsound, verify, waited = 0, True, False
+        while True:
+            leases.look()
+            begun = time.monotonic()
+            index = self.folder.store.load(verify_states=verify)
+            reading_seconds = time.monotonic() - begun
             for line in index.broken:
-                say(f"damaged, set aside and trained again from its parent: {line}")
+                self.say(f"damaged, set aside and trained again from its parent: {line}")
             for line in index.spoilt:
-                say(f"damaged state on the way, removed, made again if it is needed: {line}")
-            todo = limit(plan, remaining(plan, index))
+                self.say(f"damaged state on the way, removed, made again if it is needed: {line}")
+            notice.obey()
+            todo = remaining(self.plan, index)
+            verify = leases.any_free(todo.work) or not todo.work
+            if not verify:
+                if not waited:
+                    self.say("what is left is being trained by other processes: waiting for them")
+                waited = True
+                _wait(leases, notice, min(reading_seconds / READING_SHARE, MOST_WAITED_SECONDS))
+                continue
+            todo = limit(self.plan, todo)
             hosts.agree([dataclasses.asdict(work) for work in todo.work])
             if not todo.work:
-                break
+                return index
+            unsound += bool(index.broken)
             try:
-                trained += _train(plan, folder, index, todo.work, stack, layout, quiet)
-            except Damaged as damage:
+                self.train(index, todo.work, leases, notice)
+            except Gone:
                 if hosts.several():
                     raise  # the others wait in the middle of it: start over together
-                say(f"{damage}; set aside and trained again from its parent")
-        else:
-            raise Failed(f"states in {out} keep being damaged: check that disk")
-    return Outcome(plan, index, table(plan, index), trained, stack)
+            except Damaged as damage:
+                if hosts.several():
+                    raise
+                self.say(f"{damage}; set aside and trained again from its parent")
+                unsound += 1
+            notice.obey()
+            if unsound >= REBUILDS:
+                raise Failed(f"states in {self.folder.path} keep being damaged: check that disk")
+
+    def follow(self) -> int:
+        """What a host does that is not the first: train along, and leave the folder alone."""
+        from lab import hosts
+
+        while work := [Work(**one) for one in hosts.agree(None)]:
+            self.train(Index(), work, None, Notice())
+        return self.trained
+
+    def train(self, index: Index, work: list[Work], leases: Leases | None, notice: Notice) -> None:
+        """Train of `work` what can be had."""
+        from lab import hosts
+        from sweeps.engines.local import LocalEngine  # jax: only whoever trains pays for it
+        from sweeps.engines.pieces import NobodyElse
+
+        tokens = flops = 0
+        for piece in work:
+            segment = self.plan.segments[piece.segment]
+            steps = piece.stop - piece.start
+            tokens += steps * segment.path.run.tokens_per_step
+            flops += segment.flops * steps // (segment.stop - segment.start)
+        first = hosts.first()
+        display = Display(
+            tokens, flops, len(work), self.folder.path if first else None, self.quiet or not first
+        )
+        with display, Watchdog() as watchdog:
+
+            def pulse() -> None:
+                watchdog.beat()
+                if leases is not None:
+                    leases.beat()
+
+            engine = LocalEngine(
+                self.plan,
+                self.folder.store,
+                self.stack,
+                display,
+                self.layout,
+                claims=leases or NobodyElse(),
+                pulse=pulse,
+                told_to_stop=notice.given,
+            )
+            try:
+                self.trained += engine.train(work, dict(index.states))
+            finally:
+                if leases is not None:
+                    leases.drop()
 
 
-def _follow(plan: Plan, folder: Folder, stack: int, layout: Layout) -> int:
-    """What a host does that is not the first: train along, and leave the folder alone."""
-    from lab import hosts
-
-    trained = 0
-    while work := [Work(**one) for one in hosts.agree(None)]:
-        trained += _train(plan, folder, Index(), work, stack, layout, quiet=True)
-    return trained
-
-
-def _train(
-    plan: Plan,
-    folder: Folder,
-    index: Index,
-    work: list[Any],
-    stack: int,
-    layout: Layout,
-    quiet: bool,
-) -> int:
-    from sweeps.engines.local import LocalEngine  # jax: only whoever trains pays for it
-
-    tokens = flops = 0
-    for piece in work:
-        segment = plan.segments[piece.segment]
-        steps = piece.stop - piece.start
-        tokens += steps * segment.path.run.tokens_per_step
-        flops += segment.flops * steps // (segment.stop - segment.start)
-    from lab import hosts
-
-    place = folder.path if hosts.first() else None
-    with Display(tokens, flops, len(work), place, quiet) as display:
-        LocalEngine(plan, folder.store, stack, display, layout).train(work, dict(index.states))
-    return tokens
+def _wait(leases: Leases, notice: Notice, seconds: float) -> None:
+    """Wait until other processes have finished something or are no more; `seconds` at least."""
+    begun = time.monotonic()
+    while not notice.given():
+        time.sleep(POLL_SECONDS)
+        if time.monotonic() - begun >= seconds and leases.news():
+            return
 
 
 def fitting_stack(plan: Plan, layout: Layout) -> int:

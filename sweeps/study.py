@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fits.report import Findings
+    from fits.verdicts import Claim
 
 SCALES = ("smoke", "tiny", "small", "paper")
 
@@ -40,6 +41,10 @@ class Study:
     `cautions(settings, sweep)` what this design cannot identify, said before anything runs; it
     raises Refused where the study could read nothing. `foresees(settings, sweep)` the fits it will
     make, under a stated prior, from which follow the intervals that the design can give.
+
+    `claims(settings, sweep)` are its statements, which the findings' evidence is held against
+    (`fits.verdicts`). Arms of `later(settings, sweep)` are trained only once `predict(results,
+    settings, sweep)` of the other arms is on disk (`sweeps.foretold`).
     """
 
     name: str
@@ -52,6 +57,9 @@ class Study:
     scales: tuple[str, ...] = SCALES
     default_scale: str = "tiny"
     foresees: Callable[[Any, Sweep], Foreseen] = lambda settings, sweep: Foreseen()
+    claims: "Callable[[Any, Sweep], tuple[Claim, ...]]" = lambda settings, sweep: ()
+    later: Callable[[Any, Sweep], tuple[str, ...]] = lambda settings, sweep: ()
+    predict: "Callable[[pd.DataFrame, Any, Sweep], pd.DataFrame] | None" = None
 
 
 def built_in() -> dict[str, str]:

@@ -2,14 +2,16 @@
 
 import json
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.spec import canonical
 from lab.store import Index
+from sweeps.claims import verdicts, verdicts_table
+from sweeps.foretold import Foretold, compared
 from sweeps.plan import Plan
 from sweeps.progress import count
 from sweeps.study import Study
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fits.report import Findings
+    from fits.verdicts import Verdict
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "pandas")
 
@@ -32,32 +35,47 @@ class Answer:
     index: Index
     results: "pd.DataFrame"
     stack: int
+    foretold: Sequence[Foretold] = ()
 
     def findings(self) -> "Findings":
-        """What the study says. Raises Refused when the table does not hold enough to say it."""
-        return self.study.read(self.results, self.settings, self.plan.sweep)
+        """What the study says, its verdicts first. Raises Refused when the table does not hold
+        enough to say it."""
+        return self.judged()[0]
+
+    def judged(self) -> "tuple[Findings, list[Verdict]]":
+        """(findings, the verdicts among them). Raises Refused like `findings`."""
+        told, sweep = self.settings, self.plan.sweep
+        found = self.study.read(self.results, told, sweep)
+        judged = verdicts(self.study.claims(told, sweep), found)
+        first = [verdicts_table(judged)] if judged else []
+        beside = compared(self.foretold, dict(found.measured))
+        first += [beside] if beside is not None else []
+        return replace(found, tables=[*first, *found.tables]), judged
 
 
-def write_up(answer: Answer, out: Path) -> tuple["Findings", list[Path]]:
-    """Write everything; returns the findings and the files. Raises Failed, Refused.
+def write_up(answer: Answer, out: Path) -> "tuple[Findings, list[Verdict], list[Path]]":
+    """Write everything; returns findings, verdicts and the files. Raises Failed, Refused.
 
     The results come first: they are there even if the study finds too little in them to say more.
     """
     from fits.figures.plots import FORMATS
     from fits.files import write_whole
+    from fits.plain import rows_for_json
     from fits.saved import SCHEMA, to_dict
     from fits.table import write_table
+    from fits.verdicts import verdict_table
 
     files = [out / "results.parquet", out / "results.csv", out / "fit.json", out / "report.html"]
     write_table(answer.results, files[0])
     write_table(answer.results, files[1])
-    findings = answer.findings()
+    findings, judged = answer.judged()
     fit_json = {
         "schema": SCHEMA,
         "study": answer.study.name,
         "scale": answer.plan.sweep.scale,
         "headline": findings.headline,
         "readings": findings.readings,
+        "verdicts": rows_for_json(verdict_table(judged).to_dict("records")),
         "fits": [to_dict(one) for one in findings.fits],
     }
     write_whole(files[2], (json.dumps(fit_json, indent=1, allow_nan=False) + "\n").encode())
@@ -71,15 +89,24 @@ def write_up(answer: Answer, out: Path) -> tuple["Findings", list[Path]]:
         files.append(out / "figures" / f"{figure.name}.csv")
         write_table(figure.data, files[-1])
     write_report_page(answer, findings, files[3])
-    return findings, files
+    return findings, judged, files
 
 
 def write_report_page(answer: Answer, findings: "Findings", path: Path) -> None:
-    """Write `report.html`. Raises Refused."""
-    from fits.report import write_report
+    """Write the report as one HTML page, or (.md) as Markdown with its figures beside it.
 
+    Raises Refused, Failed.
+    """
     question = answer.study.question
     title = f"{answer.study.title} — {answer.plan.sweep.scale}"
+    if path.suffix == ".md":
+        from fits.report_markdown import write_markdown
+
+        command = f"lab run {answer.study.name} --scale {answer.plan.sweep.scale}"
+        write_markdown(path, title, question, findings, _facts(answer), command)
+        return
+    from fits.report import write_report
+
     write_report(path, title, question, findings, _facts(answer), _details(answer))
 
 

@@ -12,9 +12,12 @@ from lab.errors import Refused
 from lab.layout import Layout, parse_mesh
 from lab.spec import read
 from lab.store import Index
+from sweeps import foretold
 from sweeps.budget import Limit, Spending, choose, described, flops_limit, hours_limit
+from sweeps.claims import stated, stated_lines, undecidable, verdict_lines
 from sweeps.folder import Folder, Held
 from sweeps.foresight import expected_text, foresee, mixed_rates, repeats
+from sweeps.foretold import Hook, run_in_order
 from sweeps.grid import plain
 from sweeps.kept import disk_size, to_keep
 from sweeps.plan import Plan, make_plan
@@ -100,6 +103,8 @@ def plan(told: argparse.Namespace) -> Any:
     _add_hours(made, value, speed)
     cautions = study.cautions(settings, sweep)
     value["foreseen"], doubts = foresee(study.foresees(settings, sweep))
+    value["claims"] = stated(study.claims(settings, sweep), sweep)
+    doubts += undecidable(value["claims"])
     value["warnings"] = [*cautions, *doubts, *repeats(value["epochs"]), *mixed_rates(made)]
     limits = _limits(told, speed)
     if limits:
@@ -203,6 +208,8 @@ def _print_plan(study: Study, value: dict[str, Any]) -> None:
                 f"foreseen: {row['what']}: {row['law']} from {row['points']} points "
                 f"(condition {row['condition']:.1e}), {expected_text(row)}"
             )
+    for line in stated_lines(value["claims"]):
+        print(line)
     for warning in value["warnings"]:
         print(f"warning: {warning}")
 
@@ -233,21 +240,34 @@ def run(told: argparse.Namespace) -> Any:
     if together:
         meet(told.coordinator, told.hosts, told.host)
     limit = Spending(limits, say)
-    outcome = run_sweep(sweep, out, settings, told.stack, quiet, say, layout, limit)
+    stated(study.claims(settings, sweep), sweep)  # refuses claims without their arms
+
+    def trained(hook: Hook) -> Outcome:
+        return run_sweep(sweep, out, settings, told.stack, quiet, say, layout, hook)
+
+    outcome = run_in_order(study, settings, sweep, out, trained, limit, say)
     has_results = part() if together else True
     if not has_results:
         return {"host": told.host, "trained_tokens": outcome.trained_tokens}
     _note_speed(outcome, out, time.monotonic() - begun)
     from sweeps.write_up import Answer, write_up
 
-    answer = Answer(study, settings, outcome.plan, outcome.index, outcome.results, outcome.stack)
+    answer = Answer(
+        study,
+        settings,
+        outcome.plan,
+        outcome.index,
+        outcome.results,
+        outcome.stack,
+        foretold.read(out),
+    )
     ill = outcome.results[outcome.results["status"].isin(["diverged", "diverged parent"])]
     for (arm, name, status), _ in ill.groupby(["arm", "run", "status"]):
         say(f"run {name} of arm {arm}: {status}; the fit leaves it out")
-    findings, files = write_up(answer, out)
+    findings, judged, files = write_up(answer, out)
     seconds = time.monotonic() - begun
     if not told.json:
-        _print_findings(findings)
+        _print_findings(findings, verdict_lines(judged))
         done = (
             f"trained {count(outcome.trained_tokens)} tokens"
             if outcome.trained_tokens
@@ -262,6 +282,7 @@ def run(told: argparse.Namespace) -> Any:
         "seconds": seconds,
         "headline": findings.headline,
         "readings": dict(findings.readings),
+        "verdicts": {one.claim.name: one.decision for one in judged},
         "files": [str(path) for path in files],
     }
 
@@ -275,8 +296,8 @@ def _note_speed(outcome: Outcome, out: Path, seconds: float) -> None:
         note_run(out, model, whole["flops_shared"] / seconds, cores())
 
 
-def _print_findings(findings: Any) -> None:
-    first = findings.tables[0]
+def _print_findings(findings: Any, verdicts: list[str]) -> None:
+    first = next(one for one in findings.tables if one.name != "verdicts")
     print(f"\n{first.name}: {first.caption}")
     print(
         first.frame[first.columns].to_string(index=False, float_format=lambda value: f"{value:.4g}")
@@ -284,6 +305,8 @@ def _print_findings(findings: Any) -> None:
     print()
     for note in findings.notes:
         print(f"note: {note}")
+    for line in verdicts:
+        print(line)
     print(f"\n{findings.headline}")
 
 
@@ -363,7 +386,8 @@ def _answer(source: str, study_file: str | None) -> Any:
     study = find_study(study_file or held.sweep.study)
     settings = read(type(study.settings(held.sweep.scale)), held.settings, "settings")
     index = folder.store.load(set_aside=False)
-    return Answer(study, settings, made, index, table(made, index), held.stack)
+    known = foretold.read(folder.path)
+    return Answer(study, settings, made, index, table(made, index), held.stack, known)
 
 
 def report(told: argparse.Namespace) -> Any:
@@ -371,8 +395,8 @@ def report(told: argparse.Namespace) -> Any:
     from sweeps.write_up import write_report_page
 
     to = Path(told.to)
-    if to.suffix != ".html":
-        raise Refused(f"cannot write {to.name}: a report ends in .html")
+    if to.suffix not in (".html", ".md"):
+        raise Refused(f"cannot write {to.name}: a report ends in .html or .md")
     answer = _answer(told.folder, told.study)
     write_report_page(answer, answer.findings(), to)
     if not told.json:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import sweeps.presence
 from lab.errors import Refused
 from lab.spec import Share, hold, warm
 from sweeps.folder import Folder
@@ -220,7 +221,10 @@ def test_the_stack_of_a_folder_is_kept(tmp_path: Path) -> None:
 # Writing -------------------------------------------------------------------------------------
 
 
-def test_one_process_at_a_time_trains_into_a_folder(tmp_path: Path) -> None:
+def test_a_process_that_has_the_folder_to_itself_keeps_others_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps.presence, "PATIENCE_SECONDS", 0.2)
     folder = held_by(tmp_path)
     with folder.locked():
         assert "another process is training into" in refusal(folder, SWEEP)

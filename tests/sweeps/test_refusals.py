@@ -66,7 +66,7 @@ REFUSED = [
     ("results nowhere", "nowhere holds no sweep"),
     ("results SMOKE --to table.txt", "ends in .csv or .parquet"),
     ("report nowhere --to a.html", "nowhere holds no sweep"),
-    ("report SMOKE --to a.pdf", "a report ends in .html"),
+    ("report SMOKE --to a.pdf", "a report ends in .html or .md"),
     ("plot SMOKE --to a.txt", "svg"),
     ("plot SMOKE --to a.svg --figure zebra", "no figure 'zebra'"),
     ("plot nowhere --to a.svg", "cannot read nowhere"),
