@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from lab.parametrisation import scales
 from lab.sharding import WINDOWS, apart, devices_of, used
 from lab.spec import ModelSpec
 
@@ -46,19 +47,22 @@ def _rotate(x_MLK: Array) -> Array:
     return turned.astype(x_MLK.dtype)
 
 
-def causal_attention(q_MLK: Array, k_MLK: Array, v_MLK: Array) -> Array:
-    """Softmax attention to this position and those before it; M = B H; scores and
-    softmax in float32.
+def causal_attention(
+    q_MLK: Array, k_MLK: Array, v_MLK: Array, scale: float | None = None
+) -> Array:
+    """Softmax attention to this position and those before it; M = B H; scores (times `scale`, or
+    K^-1/2) and softmax in float32.
 
     Long windows go in two blocks of queries, each against the keys up to its own end: half of what
     lies above the diagonal is never computed.
     """
     length, channels = q_MLK.shape[1:]
+    scale = channels**-0.5 if scale is None else scale
     blocks = max(1, min(MOST_BLOCKS, length // SMALLEST_BLOCK))
     ends = [length * k // blocks for k in range(blocks + 1)]
     mixed = []
     for first, last in pairwise(ends):
-        q_MQK = q_MLK[:, first:last] * (channels**-0.5)
+        q_MQK = q_MLK[:, first:last] * scale
         scores_MQT = jnp.einsum(
             "mqk,mtk->mqt", q_MQK, k_MLK[:, :last], preferred_element_type=jnp.float32
         )
@@ -72,7 +76,7 @@ def causal_attention(q_MLK: Array, k_MLK: Array, v_MLK: Array) -> Array:
     return jnp.concatenate(mixed, axis=1)
 
 
-def _mixed_heads(x_ND: Array, qkv_D3HK: Array, windows: int) -> Array:
+def _mixed_heads(x_ND: Array, qkv_D3HK: Array, windows: int, scale: float) -> Array:
     """Attention of tokens [N, D] of so many windows, before its last product: [N, H K]."""
     tokens, width = x_ND.shape
     _, _, heads, channels = qkv_D3HK.shape
@@ -80,7 +84,7 @@ def _mixed_heads(x_ND: Array, qkv_D3HK: Array, windows: int) -> Array:
     qkv = x_ND @ qkv_D3HK.reshape(width, 3 * heads * channels)
     qkv = qkv.reshape(windows, length, 3, heads, channels).transpose(2, 0, 3, 1, 4)
     qkv = qkv.reshape(3, windows * heads, length, channels)
-    mixed_MLK = causal_attention(_rotate(qkv[0]), _rotate(qkv[1]), qkv[2])
+    mixed_MLK = causal_attention(_rotate(qkv[0]), _rotate(qkv[1]), qkv[2], scale)
     mixed = mixed_MLK.reshape(windows, heads, length, channels).transpose(0, 2, 1, 3)
     return mixed.reshape(tokens, heads * channels)
 
@@ -111,7 +115,7 @@ class Norm(nnx.Module):
 
 class Attention(nnx.Module):
     def __init__(self, spec: ModelSpec, keys: Keys) -> None:
-        self.heads = spec.heads
+        self.heads, self.scale = spec.heads, scales(spec).attention
         self.qkv_D3D = _matrix(keys, spec.width, 3 * spec.width)
         self.out_DD = _matrix(keys, spec.width, spec.width, (2 * spec.layers) ** -0.5)
 
@@ -119,7 +123,7 @@ class Attention(nnx.Module):
         width = x_ND.shape[1]
         qkv_D3HK = self.qkv_D3D[...].astype(x_ND.dtype).reshape(width, 3, self.heads, -1)
         mine = windows // devices_of(*WINDOWS)
-        mix = apart(partial(_mixed_heads, windows=mine), ("x_ND", "qkv_D3HK"), "mixed_ND")
+        mix = apart(partial(_mixed_heads, windows=mine, scale=self.scale), ("x_ND", "qkv_D3HK"), "mixed_ND")
         mixed_ND = mix(x_ND, used(used(qkv_D3HK, "fsdp_qkv_D3HK"), "qkv_D3HK"))
         return mixed_ND @ used(self.out_DD[...].astype(x_ND.dtype), "out_DD")
 
@@ -172,7 +176,8 @@ def _blocks(spec: ModelSpec, key: Array) -> nnx.Module:
 
 
 class Transformer(nnx.Module):
-    """Tokens [B, L] -> logits [N, V], float32. A tied head reads the embedding, scaled by D^-1/2.
+    """Tokens [B, L] -> logits [N, V], float32. A tied head reads the embedding, scaled by D^-1/2
+    (D the base width under muP: `lab.parametrisation`).
 
     Weights are float32 and products run in `dtype`; norms, rotations, softmax and logits are
     float32. `remat` keeps only the blocks' inputs for the backward pass and computes the rest
@@ -186,19 +191,20 @@ class Transformer(nnx.Module):
         dtype: jnp.dtype | type = jnp.float32,
         remat: bool = False,
     ) -> None:
-        self.width, self.dtype, self.remat = spec.width, dtype, remat
+        self.dtype, self.remat = dtype, remat
         keys = _keys(key)
         draw = jax.random.normal(next(keys), (spec.vocabulary, spec.width), jnp.float32)
         self.embedding_VD = nnx.Param(draw * EMBEDDING_STD)
         self.blocks = _blocks(spec, key)
         self.norm = Norm(spec.width)
-        # Logits start near 0, the loss near ln V.
-        small = spec.width**-0.5
+        factors = scales(spec)
+        self.logit_scale = factors.logits
+        self.tied_scale = (spec.base_width or spec.width) ** -0.5
         self.head_DV = (
             None
             if spec.tied_embedding
             else _matrix(
-                _keys(key, 1 + Block.DRAWS * spec.layers), spec.width, spec.vocabulary, small
+                _keys(key, 1 + Block.DRAWS * spec.layers), spec.width, spec.vocabulary, factors.head
             )
         )
 
@@ -210,9 +216,11 @@ class Transformer(nnx.Module):
         x_ND = self._through_blocks(x_ND, windows)
         last_ND = used(self.norm(x_ND), "last_ND")
         if self.head_DV is None:
-            head_DV = embedding_VD.T * (self.width**-0.5)
+            head_DV = embedding_VD.T * self.tied_scale
         else:
             head_DV = used(self.head_DV[...].astype(self.dtype), "head_DV")
+        if self.logit_scale != 1.0:
+            head_DV = head_DV * self.logit_scale
         logits_NV = jnp.matmul(last_ND, head_DV, preferred_element_type=jnp.float32)
         return used(logits_NV, "logits_NV")
 

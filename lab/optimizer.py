@@ -5,7 +5,7 @@ the chain is built inside the step from this step's numbers. Its state is kept a
 dict, {"count", "mu", "nu"}: names, not positions, are what is stored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +15,11 @@ import optax
 from jax import Array
 from optax.contrib import MuonDimensionNumbers, muon
 
+from lab.parametrisation import HIDDEN
 from lab.spec import OptimizerName, OptimizerSpec
 
 KEPT = ("count", "mu", "nu")  # of an optax state; the rest are constants
-HIDDEN = ("qkv_D3D", "out_DD", "gate_DF", "up_DF", "down_FD")  # matrices that Muon takes
+ONE_RATE: Mapping[str, float] = {}  # every leaf steps at the rate itself
 # An orthogonal update times .2 sqrt(longer side) has AdamW's usual root mean square, so that rates
 # and decay mean the same for both: Liu et al., 2502.16982, section 2.2.
 MUON_RMS = 0.2
@@ -61,8 +62,24 @@ def _muon_axes(params: optax.Params) -> optax.Params:
     return jax.tree.map_with_path(axes, params)
 
 
-def _chain(name: OptimizerName, rate: Array | float, h: Hyper) -> optax.GradientTransformation:
-    """The optimizer at one learning rate. Decay acts on matrices, not on gains."""
+def _at_rates(rates: Mapping[str, float]) -> optax.GradientTransformation:
+    """Steps of leaves times their factors, by name."""
+
+    def scaled(updates: optax.Updates, _: Any) -> optax.Updates:
+        return jax.tree.map_with_path(
+            lambda path, step: step * rates.get(_last_name(path), 1.0), updates
+        )
+
+    return optax.stateless(scaled)
+
+
+def _chain(
+    name: OptimizerName, rate: Array | float, h: Hyper, rates: Mapping[str, float] = ONE_RATE
+) -> optax.GradientTransformation:
+    """The optimizer at one learning rate, that of a leaf times its factor in `rates`.
+
+    Decay acts on matrices, not on gains, at the rate without that factor.
+    """
     if name == "muon":
         scale = muon(
             learning_rate=-1.0,  # only the direction: sign, rate and decay are set below for both
@@ -78,6 +95,7 @@ def _chain(name: OptimizerName, rate: Array | float, h: Hyper) -> optax.Gradient
     return optax.chain(
         optax.clip_by_global_norm(h.clip_norm),
         scale,
+        *([_at_rates(rates)] if rates else []),
         optax.add_decayed_weights(h.weight_decay, mask=_decayed),
         optax.scale_by_learning_rate(rate),
     )
@@ -90,12 +108,16 @@ def update(
     rate: Array,
     h: Hyper,
     name: OptimizerName = "adamw",
+    rates: Mapping[str, float] = ONE_RATE,
 ) -> tuple[Any, dict[str, Any]]:
-    """One step: (new parameters, new optimizer state)."""
+    """One step: (new parameters, new optimizer state).
+
+    `rates` are factors of the rate by the name of a leaf (`lab.parametrisation`).
+    """
     if name == "muon":
         params, grads = _parted(params), _parted(grads)
         state = state | {"mu": _parted(state["mu"])}
-    chain = _chain(name, rate, h)
+    chain = _chain(name, rate, h, rates)
     # optax corrects its bias by b1 ** count, a traced float to an integer power.
     with jax.numpy_dtype_promotion("standard"):
         before = _unplain(chain.init(params), state)

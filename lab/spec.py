@@ -23,6 +23,7 @@ T = TypeVar("T")
 StageShape = Literal["warm", "hold", "linear", "cosine", "1-sqrt"]
 Precision = Literal["float32", "bfloat16"]
 OptimizerName = Literal["adamw", "muon"]
+Parametrisation = Literal["standard", "mup"]
 MAX_SEED = 2**32 - 1
 LARGEST = sys.float_info.max
 # Fields that came after states had been identified: canonical JSON leaves them out at their
@@ -49,7 +50,9 @@ class ModelSpec:
     """A decoder-only transformer: pre-norm, rotary positions, gated (SwiGLU) MLP.
 
     `width` is the residual width D, `mlp_width` the hidden width F of the MLP, `context` the
-    window length in tokens, `vocabulary` the number of token ids.
+    window length in tokens, `vocabulary` the number of token ids. Under the parametrisation `mup`
+    rates mean what they mean at `base_width`, a model of `base_heads` heads (0: of as many as
+    this one): see `lab.parametrisation`.
     """
 
     width: int
@@ -59,6 +62,9 @@ class ModelSpec:
     context: int
     vocabulary: int = 256
     tied_embedding: bool = False
+    parametrisation: Parametrisation = field(default="standard", metadata=CAME_LATER)
+    base_width: int = field(default=0, metadata=CAME_LATER)
+    base_heads: int = field(default=0, metadata=CAME_LATER)
 
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "mlp_width", "context", "vocabulary"):
@@ -76,6 +82,18 @@ class ModelSpec:
             self.heads,
             f"must leave an even number of channels a head (model.width = {self.width})",
         )
+        _one_of(Parametrisation, "model.parametrisation", self.parametrisation)
+        if self.parametrisation == "standard":
+            allowed = "the standard parametrisation has no base: set model.parametrisation=mup"
+            _require(self.base_width == 0, "model.base_width", self.base_width, allowed)
+            _require(self.base_heads == 0, "model.base_heads", self.base_heads, allowed)
+            return
+        allowed = "mup needs the width at which rates were tuned, at least 1"
+        _require(self.base_width >= 1, "model.base_width", self.base_width, allowed)
+        allowed = f"must divide model.base_width = {self.base_width}"
+        heads = self.base_heads or self.heads
+        divides = self.base_heads >= 0 and self.base_width % heads == 0
+        _require(divides, "model.base_heads", heads if heads > 0 else self.base_heads, allowed)
 
 
 @dataclass(frozen=True)
@@ -228,6 +246,10 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         _one_of(Precision, "precision", self.precision)
+        if self.model.parametrisation == "mup":
+            # an orthogonal update has a scale of its own: Table 8 of 2203.03466 does not say which
+            allowed = "model.parametrisation=mup has rates for adamw only"
+            _require(self.optimizer.name == "adamw", "optimizer.name", self.optimizer.name, allowed)
         _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"must be in 0..{MAX_SEED}")
         _require(self.batch >= 1, "batch", self.batch, "must be at least 1 window a step")
         _require(len(self.phases) > 0, "phases", [], "needs at least one phase")

@@ -22,6 +22,7 @@ from lab.hosts import whole
 from lab.mesh import Lanes, placed
 from lab.model import Transformer, log_losses
 from lab.optimizer import Hyper, initial_state, update
+from lab.parametrisation import scales
 from lab.sharding import apart, stored
 from lab.spec import Shape
 
@@ -163,7 +164,13 @@ class Trainer:
             state, losses, norms = carry
             loss, grads = self._loss_and_grads(state["params"], text, starts[i])
             params, optimizer = update(
-                state["params"], state["optimizer"], grads, lr[i], hyper, self.shape.optimizer
+                state["params"],
+                state["optimizer"],
+                grads,
+                lr[i],
+                hyper,
+                self.shape.optimizer,
+                scales(self.model).rates,
             )
             norm = optax.tree.norm(grads)
             state = stored({"params": params, "optimizer": optimizer})
