@@ -47,9 +47,7 @@ def _rotate(x_MLK: Array) -> Array:
     return turned.astype(x_MLK.dtype)
 
 
-def causal_attention(
-    q_MLK: Array, k_MLK: Array, v_MLK: Array, scale: float | None = None
-) -> Array:
+def causal_attention(q_MLK: Array, k_MLK: Array, v_MLK: Array, scale: float | None = None) -> Array:
     """Softmax attention to this position and those before it; M = B H; scores (times `scale`, or
     K^-1/2) and softmax in float32.
 
@@ -123,7 +121,9 @@ class Attention(nnx.Module):
         width = x_ND.shape[1]
         qkv_D3HK = self.qkv_D3D[...].astype(x_ND.dtype).reshape(width, 3, self.heads, -1)
         mine = windows // devices_of(*WINDOWS)
-        mix = apart(partial(_mixed_heads, windows=mine, scale=self.scale), ("x_ND", "qkv_D3HK"), "mixed_ND")
+        mix = apart(
+            partial(_mixed_heads, windows=mine, scale=self.scale), ("x_ND", "qkv_D3HK"), "mixed_ND"
+        )
         mixed_ND = mix(x_ND, used(used(qkv_D3HK, "fsdp_qkv_D3HK"), "qkv_D3HK"))
         return mixed_ND @ used(self.out_DD[...].astype(x_ND.dtype), "out_DD")
 

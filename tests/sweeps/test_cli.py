@@ -32,7 +32,7 @@ def test_plan_leaves_nothing_on_disk(lab_command: Lab, tmp_path: Path) -> None:
     code, out, err = lab_command("plan", "cmr")
     assert (code, err) == (0, "")
     assert "35 runs in 40 segments, each trained once" in out
-    assert "warning: arm w40: one trunk seed" in out
+    assert "warning: arms w40, w64: one trunk seed" in out
     assert list(tmp_path.iterdir()) == []
 
 
