@@ -184,7 +184,8 @@ def powers(curves: Mapping[int, Mapping[int, RateCurve]], base: int) -> dict[int
     found = {}
     for unit, pairs in sorted(places.items()):
         if len(pairs) >= MIN_WIDTHS:
-            slope, height = np.polyfit(*zip(*pairs, strict=True), 1)
+            wider, best = np.array(pairs).T
+            slope, height = np.polyfit(wider, best, 1)
             found[unit] = PowerOfWidth(float(slope), float(2**height), len(pairs))
     return found
 
