@@ -3,7 +3,9 @@
 Yang et al. 2022 (2203.03466): under the standard parametrisation the best rate falls with width,
 under muP it stays. Of every parametrisation, width and seed the losses lie over log2 of the peak
 rate; a parabola through those within WINDOW octaves of the least loss has its vertex at the best
-rate. Over a wider range a loss is no parabola: too high a rate costs more than too low a one.
+rate. Over a wider range a loss is no parabola; within this one its flat bottom is smoothed over, so
+that the vertex lies a little below the losses there. An exponent is spared what is so at every
+width.
 
 A least loss at the end of the rates tried, or beside a rate that diverged with too few places left,
 is no optimum: it is said, and takes no part. The independent unit is the seed, which draws initial
@@ -29,6 +31,7 @@ WINDOW = 2.0  # octaves to each side of the least loss that the parabola goes th
 MIN_PLACES = 3  # of a parabola
 MIN_WIDTHS = 3  # of a slope
 STANDARD, MUP = "standard", "mup"
+SHOWN = {STANDARD: "standard", MUP: "muP"}  # in figures and sentences
 _SAME = 1e-6  # octaves: a rate so near to the end of those tried is that end
 
 
@@ -160,7 +163,7 @@ def edges(curves: Curves) -> list[str]:
             whys = [one.edge for one in by_seed.values() if one.edge]
             for why in dict.fromkeys(whys):
                 count = f"{whys.count(why)} of {len(by_seed)} seeds"
-                said.append(f"{kind} at width {width}, {count}: {why}; not counted")
+                said.append(f"{SHOWN[kind]} at width {width}, {count}: {why}; not counted")
     return said
 
 

@@ -13,6 +13,7 @@ from fits.figures.rate_figures import best_rate_figure, rate_figure
 from fits.rate_transfer import (
     MIN_WIDTHS,
     MUP,
+    SHOWN,
     STANDARD,
     Bounds,
     Curves,
@@ -250,9 +251,9 @@ def _headline(slopes: pd.DataFrame, costs: pd.DataFrame, largest: int) -> str:
     said = []
     for _, row in slopes.iterrows():
         if math.isnan(row["p"]):
-            said.append(f"no exponent of the best rate under {row['parametrisation']}")
+            said.append(f"{SHOWN[row['parametrisation']]}: no exponent of the best rate")
             continue
-        text = f"the best rate goes as width^{row['p']:.2f} under {row['parametrisation']}"
+        text = f"{SHOWN[row['parametrisation']]}: best rate ~ width^{row['p']:.2f}"
         if math.isfinite(row["p low"]):
             text += f" (95 % interval {row['p low']:.2f} .. {row['p high']:.2f}, "
             text += f"{row['seeds']} seeds)"
@@ -263,8 +264,8 @@ def _headline(slopes: pd.DataFrame, costs: pd.DataFrame, largest: int) -> str:
     for _, row in copied.iterrows():
         more = "at least " if row["at least"] else ""
         said.append(
-            f"a rate {row['rate']} to {largest} costs {more}{row['cost in nats']:.3f} nats under "
-            f"{row['parametrisation']}"
+            f"{SHOWN[row['parametrisation']]}: the best rate {row['rate']} to {largest} costs "
+            f"{more}{row['cost in nats']:.3f} nats"
         )
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}."

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure, ordered_colours
+from fits.rate_transfer import MUP, SHOWN, STANDARD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +41,9 @@ def rate_figure(ends: pd.DataFrame, best: pd.DataFrame, corpus: str) -> Figure:
                     mine["best rate"], mine["least loss"], "D", color=colour,
                     markeredgecolor="white", markersize=6,
                 )  # fmt: skip
-            axes.set_title(kind)
+            axes.set_title(SHOWN[kind])
             _rate_axis(axes, ends["lr"])
-            axes.set_xlabel("peak rate" if kind == "standard" else "peak rate at the base width")
+            axes.set_xlabel("peak rate" if kind == STANDARD else "peak rate at the base width")
         panels[0].set_ylabel(f"loss on {corpus} (nats/token)")
         panels[-1].legend(title="width", loc="center left", bbox_to_anchor=(1.02, 0.5))
 
@@ -67,12 +68,12 @@ def best_rate_figure(
         for (_, power), colour in zip(slopes.iterrows(), CATEGORIES, strict=False):
             kind = power["parametrisation"]
             rows = best[(best["parametrisation"] == kind) & best["best rate"].notna()]
-            shift = 1.012 if kind == "mup" else 1 / 1.012
+            shift = 1.012 if kind == MUP else 1 / 1.012
             width = rows["width"] * shift
             axes.vlines(width, rows["best rate low"], rows["best rate high"], color=colour)
-            label = f"{kind}, no exponent"
+            label = f"{SHOWN[kind]}, no exponent"
             if math.isfinite(power["p"]):
-                label = f"{kind}: width^{power['p']:.2f}"
+                label = f"{SHOWN[kind]}: width^{power['p']:.2f}"
                 if math.isfinite(power["p low"]):
                     label += f" ({power['p low']:.2f} .. {power['p high']:.2f})"
                 line = np.geomspace(best["width"].min(), best["width"].max(), _PLACES)
@@ -120,7 +121,7 @@ def coordinate_figure(check: pd.DataFrame) -> Figure:
                 logits = place == "logits"
                 shown = {"color": CATEGORIES[1] if logits else colour}
                 axes.plot(mean.index, mean, "o-", **shown, label=place)
-            axes.set_title(kind)
+            axes.set_title(SHOWN[kind])
             axes.set_xscale("log", base=2)
             axes.set_yscale("log", base=2)
             widths = sorted(last["width"].unique())

@@ -247,8 +247,8 @@ def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
         f"{base.steps_in(base.phases[0].schedule[0].tokens or 0)} steps, held, and falls to 0 over "
         f"the last {told.share:.0%}. The best rate also depends on the length of training, the "
         "batch and the schedule: one of each is measured here.",
-        f"Depth and context are the same at every width; heads are of {_heads(asked)} channels. "
-        f"Evaluated on {told.windows} fixed windows: intervals cover seeds, not the choice of text.",
+        f"Depth and context are the same at every width; heads are of {_heads(asked)} channels.",
+        f"Evaluated on {told.windows} fixed windows: intervals cover seeds, not the text's choice.",
     ]
     return findings(ends, _widths(asked), peak_lr, RULE, told.corpus, notes)
 
