@@ -27,6 +27,7 @@ from fits.frontier import (
     edge_notes,
     power_laws,
 )
+from fits.parabola import parabola
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,8 +215,6 @@ def _optimum(
 
 
 _SMALLEST, _LARGEST = "the smallest size tried is best", "the largest size tried is best"
-_BELOW, _ABOVE = "the vertex is below the sizes tried", "the vertex is above the sizes tried"
-_NO_MINIMUM = "the parabola has no minimum"
 
 
 def _minima(
@@ -229,12 +228,8 @@ def _minima(
 
 
 def _vertices(x: Floats, losses: Floats) -> tuple[Floats, NDArray[np.str_]]:
-    centre = x.mean()
-    bend, slope, _ = np.polyfit(x - centre, losses, 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        at = np.where(bend > 0, centre - slope / (2 * bend), np.nan)
-    why = np.where(at <= x[0], _BELOW, np.where(at >= x[-1], _ABOVE, ""))
-    return at, np.where(np.isnan(at), _NO_MINIMUM, why)
+    found = parabola(x, losses)
+    return found.vertex, found.why_none(x[0], x[-1], "sizes")
 
 
 def _akima(x: Floats, y: Floats) -> "Akima1DInterpolator":

@@ -17,6 +17,7 @@ from lab.flops import parameters, train_flops_per_token
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
 from sweeps.foresight import Expected, Foreseen, Sought
 from sweeps.grid import Grid
+from sweeps.studies.rates import RULE, peak_lr
 from sweeps.study import Study
 from sweeps.sweep import Evaluations, Sweep
 
@@ -66,11 +67,6 @@ class Scale:
     batch: int
     warm: int  # steps
     told: Settings
-
-
-def peak_lr(width: int) -> float:
-    """Peak rate of a width: .2 / width, the best of five rates tried at widths 24, 40 and 64."""
-    return 0.2 / width
 
 
 def _model(width: int, layers: int, heads: int, context: int, vocabulary: int = 256) -> ModelSpec:
@@ -367,7 +363,7 @@ def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
     base = next(iter(asked.arms.values())).base
     notes = [
         f"Every loss is that of a run cooled down linearly over its last {told.share:.0%} to "
-        f"{told.end:g} of its peak rate, which is .2 / width; batch {base.batch} x "
+        f"{told.end:g} of its peak rate, which is {RULE}; batch {base.batch} x "
         f"{base.model.context} tokens whatever the size and horizon. Neither rate nor batch was "
         "tuned along the grid: exponents are those of this recipe.",
         f"Evaluated on {told.windows} fixed windows: intervals cover seeds, not the choice of "

@@ -18,7 +18,8 @@ from lab.ideal import known_floor
 from sweeps.foresight import foresee
 from sweeps.plan import make_plan
 from sweeps.run import open_corpora
-from sweeps.studies.chinchilla import FLOORS, LARGER, PROBED, STUDY, peak_lr
+from sweeps.studies.chinchilla import FLOORS, LARGER, PROBED, STUDY
+from sweeps.studies.rates import peak_lr
 from sweeps.study import ask
 from sweeps.sweep import Sweep
 

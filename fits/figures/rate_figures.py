@@ -1,0 +1,165 @@
+"""Figures of rates against width: losses by peak rate, best rates, a coordinate check."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure, ordered_colours
+from fits.rate_transfer import MUP, SHOWN, STANDARD
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+_PLACES = 60  # of a line
+
+
+def rate_figure(ends: pd.DataFrame, best: pd.DataFrame, corpus: str) -> Figure:
+    """Loss against peak rate, a panel a parametrisation and a line a width.
+
+    ends: `fits.rate_transfer.rate_ends`; best: `fits.rate_transfer_findings.best_table`.
+    """
+    kinds = list(dict.fromkeys(ends["parametrisation"]))
+    widths = sorted(ends["width"].unique())
+    ended = ends[np.isfinite(ends["loss_nats"])]
+
+    def draw(canvas: "Canvas") -> None:
+        panels = canvas.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, kind in zip(panels, kinds, strict=True):
+            for width, colour in zip(widths, ordered_colours(len(widths)), strict=True):
+                rows = ended[(ended["parametrisation"] == kind) & (ended["width"] == width)]
+                at = rows.groupby("lr")["loss_nats"].agg(["mean", "min", "max"])
+                axes.plot(at.index, at["mean"], ".-", color=colour, label=f"{width}")
+                axes.fill_between(
+                    at.index, at["min"], at["max"], color=colour, alpha=0.2, linewidth=0
+                )
+                mine = best[(best["parametrisation"] == kind) & (best["width"] == width)]
+                axes.plot(
+                    mine["best rate"], mine["least loss"], "D", color=colour,
+                    markeredgecolor="white", markersize=6,
+                )  # fmt: skip
+            axes.set_title(SHOWN[kind])
+            _rate_axis(axes, ends["lr"])
+            axes.set_xlabel("peak rate" if kind == STANDARD else "peak rate at the base width")
+        panels[0].set_ylabel(f"loss on {corpus} (nats/token)")
+        panels[-1].legend(title="width", loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+    caption = (
+        "Loss at the end of training against the peak rate, by width: mean over seeds and their "
+        "range. Diamonds: vertex of the parabola through the losses around the least, mean over "
+        "seeds."
+    )
+    return Figure("loss_against_rate", caption, ends, draw)
+
+
+def best_rate_figure(
+    best: pd.DataFrame, slopes: pd.DataFrame, base: int, rule: Callable[[int], float]
+) -> Figure:
+    """Best rate against width, with the power of width of each parametrisation, and the rule.
+
+    best, slopes: the tables of `fits.rate_transfer_findings`.
+    """
+
+    def draw(canvas: "Canvas") -> None:
+        axes = canvas.subplots()
+        for (_, power), colour in zip(slopes.iterrows(), CATEGORIES, strict=False):
+            kind = power["parametrisation"]
+            rows = best[(best["parametrisation"] == kind) & best["best rate"].notna()]
+            shift = 1.012 if kind == MUP else 1 / 1.012
+            width = rows["width"] * shift
+            axes.vlines(width, rows["best rate low"], rows["best rate high"], color=colour)
+            label = f"{SHOWN[kind]}, no exponent"
+            if math.isfinite(power["p"]):
+                label = f"{SHOWN[kind]}: width^{power['p']:.2f}"
+                if math.isfinite(power["p low"]):
+                    label += f" ({power['p low']:.2f} .. {power['p high']:.2f})"
+                line = np.geomspace(best["width"].min(), best["width"].max(), _PLACES)
+                axes.plot(line, power["c"] * (line / base) ** power["p"], color=colour)
+            axes.plot(width, rows["best rate"], "o", color=colour, label=label)
+        widths = sorted(best["width"].unique())
+        axes.plot(
+            widths, [rule(int(one)) for one in widths], color="black", linestyle="--",
+            linewidth=0.9, label="the rule of other studies",
+        )  # fmt: skip
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log", base=2)
+        axes.set_xticks(widths, [str(one) for one in widths])
+        axes.minorticks_off()
+        _plain(axes, "y")
+        axes.set_xlabel("width")
+        axes.set_ylabel("best peak rate")
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+    caption = (
+        "Best peak rate against width with 95 % t intervals over seeds, and the power of width "
+        "through each seed's best rates (mean exponent, 95 % t interval). Rates of muP are those "
+        "of the base width. Best rates at the edge of those tried are left out."
+    )
+    return Figure("best_rate", caption, best, draw, (PAGE_INCHES, 2.8))
+
+
+def coordinate_figure(check: pd.DataFrame) -> Figure:
+    """How far the first steps move each layer's output, against width: a coordinate check.
+
+    check: rows of `lab.coordinate_check`, with columns parametrisation, width, seed, step, place,
+    size, change; the last step is shown, as the geometric mean over seeds.
+    """
+    last = check[check["step"] == check["step"].max()]
+    kinds = list(dict.fromkeys(last["parametrisation"]))
+    places = list(dict.fromkeys(last["place"]))
+    table = coordinate_slopes(check)
+
+    def draw(canvas: "Canvas") -> None:
+        panels = canvas.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, kind in zip(panels, kinds, strict=True):
+            for place, colour in zip(places, ordered_colours(len(places)), strict=True):
+                rows = last[(last["parametrisation"] == kind) & (last["place"] == place)]
+                mean = np.exp(np.log(rows["change"]).groupby(rows["width"]).mean())
+                logits = place == "logits"
+                shown = {"color": CATEGORIES[1] if logits else colour}
+                axes.plot(mean.index, mean, "o-", **shown, label=place)
+            axes.set_title(SHOWN[kind])
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log", base=2)
+            widths = sorted(last["width"].unique())
+            axes.set_xticks(widths, [str(one) for one in widths])
+            axes.minorticks_off()
+            _plain(axes, "y")
+            axes.set_xlabel("width")
+        panels[0].set_ylabel(f"change of output, step {last['step'].max()}")
+        panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+    caption = (
+        "Mean magnitude by which the first steps, at one rate, change what each layer puts out, "
+        "against width (mean over seeds)."
+    )
+    return Figure("coordinate_check", caption, table, draw)
+
+
+def coordinate_slopes(check: pd.DataFrame) -> pd.DataFrame:
+    """Slope of log change on log width after the last step, by parametrisation and place."""
+    last = check[check["step"] == check["step"].max()]
+    rows = []
+    for (kind, place), mine in last.groupby(["parametrisation", "place"], sort=False):
+        slope = np.polyfit(np.log(mine["width"]), np.log(mine["change"]), 1)[0]
+        rows.append({"parametrisation": kind, "place": place, "slope": float(slope)})
+    return pd.DataFrame(rows)
+
+
+def _rate_axis(axes: "Axes", rates: pd.Series) -> None:
+    """Powers of two as ticks of a rate axis, every second one."""
+    axes.set_xscale("log", base=2)
+    low, high = math.floor(math.log2(rates.min())), math.ceil(math.log2(rates.max()))
+    axes.set_xticks([2.0**k for k in range(low, high + 1, 2)])
+    axes.minorticks_off()
+    _plain(axes, "x")
+
+
+def _plain(axes: "Axes", name: str) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
