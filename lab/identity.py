@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-import numpy as np
-
 from lab.errors import Refused
 from lab.schedule import Rates, boundaries, realise
 from lab.spec import ModelSpec, OptimizerSpec, RunSpec, canonical
@@ -101,10 +99,15 @@ class Path:
         return canonical(head).encode()
 
     @cached_property
-    def _trained(self) -> bytes:
-        """What every later state begins with."""
+    def _trained(self) -> "hashlib._Hash":
+        """Digest of what every later state begins with."""
         optimizer = _written(self.run.optimizer, repr(self.run.optimizer))
-        return self._start + f'{{"optimizer":{optimizer}}}'.encode()
+        return hashlib.sha256(self._start + f'{{"optimizer":{optimizer}}}'.encode())
+
+    @cached_property
+    def _rates(self) -> memoryview:
+        """Realised rates as bytes, 4 a step."""
+        return memoryview(self.lr.astype("<f4").tobytes())
 
     @cached_property
     def _chain(self) -> list[tuple[int, int, str, str]]:
@@ -126,9 +129,9 @@ class Path:
         if step <= 0:
             return hashlib.sha256(self._start).hexdigest()[:32]
         _, stop, before, after = next(one for one in reversed(self._chain) if one[0] < step)
-        digest = hashlib.sha256(self._trained)
+        digest = self._trained.copy()
         digest.update(f"{before}{min(stop, step)}{after}".encode())
-        digest.update(np.ascontiguousarray(self.lr[:step], dtype="<f4").data)
+        digest.update(self._rates[: 4 * step])
         return digest.hexdigest()[:32]
 
 

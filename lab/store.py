@@ -233,9 +233,7 @@ class Store:
         `set_aside`: damaged segments lose their marker, to be trained again; else only read.
         """
         index = Index()
-        searching = gc.isenabled()
-        gc.disable()  # a fifth of the time went into looking for cycles, and rows have none
-        try:
+        with no_cycles_sought():
             for marker in (one.path for one in self.committed()):
                 try:
                     one = read_attempt(marker, verify_states)
@@ -250,9 +248,6 @@ class Store:
                     if set_aside:
                         file.unlink(missing_ok=True)
                     index.spoilt.append(f"segment {marker.parent.name[:12]}: {wrong}")
-        finally:
-            if searching:
-                gc.enable()
         return index
 
     def committed(self) -> list[Marker]:
@@ -328,6 +323,18 @@ class Store:
         """Per-step log of one committed attempt."""
         for line in (folder / "steps.jsonl").read_text().splitlines():
             yield StepRow(**json.loads(line))
+
+
+@contextlib.contextmanager
+def no_cycles_sought() -> Iterator[None]:
+    """Without the search for cycles: a third of the time of many rows, which have none."""
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if searching:
+            gc.enable()
 
 
 def segment_name(record: Record, rows: Iterable[EvaluationRow]) -> str:

@@ -15,7 +15,7 @@ from lab import flops
 from lab.identity import Path
 from lab.mixture import Stream
 from lab.spec import canonical
-from lab.store import EvaluationRow, Index, StepRow, Store
+from lab.store import EvaluationRow, Index, StepRow, Store, no_cycles_sought
 from sweeps.grid import plain
 from sweeps.plan import Plan, PlannedRun, Segment, data_of, rates_of
 from sweeps.remaining import diverged_step
@@ -47,6 +47,7 @@ def axis_columns(values: dict[str, Any]) -> dict[str, Any]:
     return columns
 
 
+@no_cycles_sought()
 def table(plan: Plan, index: Index) -> pd.DataFrame:
     """One row per run, evaluated state and corpus. Columns are described in the README."""
     reader = _Reader(plan, index)

@@ -120,7 +120,11 @@ def ask(
             fields.append((key, text, extend))
     sweep = study.sweep(settings, scale)
     for key, text, extend in fields:
-        sweep = _with_field(sweep, key, text, extend, names)
+        _refuse_unknown(sweep, key, names)
+        if extend:
+            raise Refused(f"{key}: takes one value; write {key}={text}")
+    # together: some fields are allowed only beside others
+    sweep = sweep.with_fields({key: text for key, text, _ in fields})
     for change in axes:
         path, text, extend = _split(change, "--axis path=v1,v2")
         sweep = sweep.with_axis(path, text, extend)
@@ -150,7 +154,7 @@ def _with_setting(settings: Any, key: str, text: str, extend: bool) -> Any:
     return dataclasses.replace(settings, **{key: read(kind, value, key)})
 
 
-def _with_field(sweep: Sweep, key: str, text: str, extend: bool, names: list[str]) -> Sweep:
+def _refuse_unknown(sweep: Sweep, key: str, names: list[str]) -> None:
     try:
         for grid in sweep.arms.values():
             get_field(plain(grid.base), key)
@@ -164,7 +168,3 @@ def _with_field(sweep: Sweep, key: str, text: str, extend: bool, names: list[str
             f"unknown key {key!r}; the study's settings are {known}, or a field of a run such as "
             f"optimizer.weight_decay{hint}"
         ) from refusal
-    changed = sweep.with_field(key, text)
-    if extend:
-        raise Refused(f"{key}: takes one value; write {key}={text}")
-    return changed

@@ -80,14 +80,17 @@ class Sweep:
             }
         )
 
-    def with_field(self, path: str, text: str) -> "Sweep":
-        """Set one field of every arm's base run, as typed. Raises Refused."""
+    def with_fields(self, told: Mapping[str, str]) -> "Sweep":
+        """Set fields, by path and as typed, of every arm's base run: all, then checked. Raises
+        Refused."""
         arms = {}
         for name, grid in self.arms.items():
-            if path in grid.axes:
-                raise Refused(f"{path} is an axis of this sweep: give its values with --axis")
-            value = parse_value(path, get_field(plain(grid.base), path), text)
-            arms[name] = Grid(with_fields(grid.base, {path: value}), grid.axes)
+            values = {}
+            for path, text in told.items():
+                if path in grid.axes:
+                    raise Refused(f"{path} is an axis of this sweep: give its values with --axis")
+                values[path] = parse_value(path, get_field(plain(grid.base), path), text)
+            arms[name] = Grid(with_fields(grid.base, values), grid.axes)
         return dataclasses.replace(self, arms=arms)
 
     def with_axis(self, path: str, text: str, extend: bool = False) -> "Sweep":

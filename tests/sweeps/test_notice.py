@@ -48,9 +48,12 @@ ALL = TRUNK + 2 * BRANCH  # steps of the small sweep
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
+    inherited = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     yield
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    signal.signal(signal.SIGINT, inherited)
     end_all()
 
 

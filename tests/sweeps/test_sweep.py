@@ -92,10 +92,19 @@ def test_an_axis_goes_to_every_arm_or_to_the_one_that_is_named() -> None:
 
 
 def test_a_field_is_set_in_every_arm_unless_it_is_an_axis() -> None:
-    changed = TWO_ARMS.with_field("optimizer.b1", "1/2")
+    changed = TWO_ARMS.with_fields({"optimizer.b1": "1/2"})
     assert [grid.base.optimizer.b1 for grid in changed.arms.values()] == [0.5, 0.5]
     with pytest.raises(Refused, match="seed is an axis of this sweep"):
-        SWEEP.with_field("seed", "3")
+        SWEEP.with_fields({"seed": "3"})
+
+
+def test_fields_that_need_each_other_are_set_together() -> None:
+    told = {"model.parametrisation": "mup", "model.base_width": "8"}
+    for order in (told, dict(reversed(told.items()))):
+        model = SWEEP.with_fields(order).arms["only"].base.model
+        assert (model.parametrisation, model.base_width) == ("mup", 8)
+    with pytest.raises(Refused, match="mup needs the width at which rates were tuned"):
+        SWEEP.with_fields({"model.parametrisation": "mup"})
 
 
 # Places to evaluate --------------------------------------------------------------------------
