@@ -109,7 +109,7 @@ def coordinate_figure(check: pd.DataFrame) -> Figure:
     """
     last = check[check["step"] == check["step"].max()]
     kinds = list(dict.fromkeys(last["parametrisation"]))
-    places = list(dict.fromkeys(last["place"]))
+    places = sorted(last["place"].unique(), key=_depth)
     table = coordinate_slopes(check)
 
     def draw(canvas: "Canvas") -> None:
@@ -137,6 +137,12 @@ def coordinate_figure(check: pd.DataFrame) -> Figure:
         "against width (mean over seeds)."
     )
     return Figure("coordinate_check", caption, table, draw)
+
+
+def _depth(place: str) -> tuple[bool, int, str]:
+    """Order of a model's places: embedding, attention 1, MLP 1, ..., logits."""
+    name, _, number = place.partition(" ")
+    return name == "logits", int(number or 0), name.lower()
 
 
 def coordinate_slopes(check: pd.DataFrame) -> pd.DataFrame:
