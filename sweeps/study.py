@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from fits.verdicts import Claim
 
 SCALES = ("smoke", "tiny", "small", "paper")
-SHARED = ("rates",)  # modules beside the studies that several of them share
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,7 @@ class Study:
 def built_in() -> dict[str, str]:
     """Name -> module of every built-in study."""
     found = pkgutil.iter_modules(sweeps.studies.__path__)
-    modules = {one.name: f"{sweeps.studies.__name__}.{one.name}" for one in found}
-    return {name: module for name, module in modules.items() if name not in SHARED}
+    return {one.name: f"{sweeps.studies.__name__}.{one.name}" for one in found}
 
 
 def find_study(name: str) -> Study:

@@ -17,7 +17,7 @@ from lab.flops import parameters, train_flops_per_token
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
 from sweeps.foresight import Expected, Foreseen, Sought
 from sweeps.grid import Grid
-from sweeps.studies.rates import RULE, peak_lr
+from sweeps.peak_rates import RULE, peak_lr
 from sweeps.study import Study
 from sweeps.sweep import Evaluations, Sweep
 

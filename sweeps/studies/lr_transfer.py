@@ -15,7 +15,7 @@ from lab.errors import Refused
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
 from sweeps.foresight import Foreseen, Sought
 from sweeps.grid import Grid
-from sweeps.studies.rates import RULE, peak_lr
+from sweeps.peak_rates import RULE, peak_lr
 from sweeps.study import Study
 from sweeps.sweep import Evaluations, Sweep
 

@@ -16,10 +16,10 @@ from lab.errors import Refused
 from lab.flops import parameters, train_flops_per_token
 from lab.ideal import known_floor
 from sweeps.foresight import foresee
+from sweeps.peak_rates import peak_lr
 from sweeps.plan import make_plan
 from sweeps.run import open_corpora
 from sweeps.studies.chinchilla import FLOORS, LARGER, PROBED, STUDY
-from sweeps.studies.rates import peak_lr
 from sweeps.study import ask
 from sweeps.sweep import Sweep
 

@@ -15,10 +15,10 @@ from fits.report import Findings
 from fits.verdicts import Verdict, judge
 from lab.errors import Refused
 from sweeps.foresight import foresee
+from sweeps.peak_rates import peak_lr
 from sweeps.plan import make_plan
 from sweeps.run import open_corpora
 from sweeps.studies.lr_transfer import RATE, STUDY
-from sweeps.studies.rates import peak_lr
 from sweeps.study import ask, built_in
 from sweeps.sweep import Sweep
 
