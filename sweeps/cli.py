@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from sweeps.engines.options import ENGINES
 from sweeps.trackers import PACKAGES as TRACKERS
 
 EXIT_REFUSED = 2
@@ -131,6 +132,36 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--hosts", type=int, metavar="N", help="how many hosts there are")
     run.add_argument("--host", type=int, metavar="K", help="which of them this is, from 0")
+    run.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="local",
+        help="who trains: this process (local), tasks on a Ray cluster, or jobs in SLURM's queue",
+    )
+    run.add_argument(
+        "--workers", type=int, metavar="N", help="tasks an engine has at once (default 8)"
+    )
+    run.add_argument(
+        "--engine-set",
+        dest="engine_sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="ray: address, cpus, gpus, tpus; slurm: partition, account, time, gpus_per_node, ...",
+    )
+    work = _verb(
+        verbs, "work", "sweeps.commands.work", "work",
+        "train along into a folder, until nothing of it is left to do; writes no report",
+        "lab work runs/cmr-tiny",
+    )  # fmt: skip
+    work.add_argument("folder", metavar="DIR")
+    work.add_argument("--quiet", action="store_true", help="no progress display")
+    work.add_argument(
+        "--segments", metavar="ID,...", help="only these, and what they start from (for engines)"
+    )
+    work.add_argument(
+        "--tied", action="store_true", help="save and end when standard input closes (for engines)"
+    )
     folders = "sweeps.commands.folders"
     status = _verb(
         verbs, "status", folders, "status", "what is done, running and waiting (only reads)",
