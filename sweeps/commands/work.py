@@ -29,6 +29,6 @@ def work(told: argparse.Namespace) -> Any:
 
 def _stop_when_left() -> None:
     """Ask this process to stop as soon as nobody holds the other end of its standard input."""
-    while sys.stdin.buffer.read(4096):
+    while os.read(0, 4096):  # not through sys.stdin, which a thread must not hold at the end
         pass
     os.kill(os.getpid(), signal.SIGTERM)

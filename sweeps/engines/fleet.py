@@ -31,6 +31,7 @@ from sweeps.remaining import Remaining, needed, remaining
 
 PRIVATE = ".engine"
 JOBS = "jobs.jsonl"
+WORKER = (sys.executable, "-m", "sweeps.cli", "work")
 POLL_SECONDS = 1.0  # between two questions to the engine
 READING_SHARE = 0.2  # of the driver's time that reading the store may take
 TRIES = 4  # of a task that ends and leaves just what it found
@@ -152,8 +153,8 @@ class Fleet:
             if (not engine.queues and after) or None in after:
                 continue  # of its parents some are not done, or not even handed over
             ends = [plan.segments[n].end_id for n in task.segments]
-            command = [sys.executable, "-m", "sweeps.cli", "work", str(self.folder.absolute())]
-            command += ["--segments", ",".join(ends), "--quiet"]
+            command = [*WORKER, str(self.folder.absolute()), "--segments", ",".join(ends)]
+            command.append("--quiet")
             ids[k] = id = engine.submit(command, [one for one in after if one is not None])
             self._handed[id] = frozenset(ends)
             self._note(id, ends, engine)

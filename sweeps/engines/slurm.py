@@ -13,6 +13,7 @@ jobs back too (`--requeue`).
 
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,7 @@ class SlurmEngine:
         self.name = "slurm-local" if self.local else "slurm"
         self.queues = not self.local
         self.folder = private(folder).absolute() / "slurm"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         parameters: dict[str, Any] = {one: told[one] for one in TEXTS if one in told}
         parameters |= {one: number_of(told, one) for one in NUMBERS if one in told}
         try:
@@ -128,4 +130,6 @@ def check(told: Mapping[str, str]) -> Any:
             f"--engine slurm needs the package submitit ({error}): "
             "pip install 'scaling-law-lab[slurm]'"
         ) from None
+    if told.get("cluster") != "local" and shutil.which("srun") is None:
+        raise Refused("--engine slurm: no srun here: start the driver where sbatch works")
     return submitit

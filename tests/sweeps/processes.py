@@ -1,5 +1,6 @@
 """Real processes that train one small study, slowly enough to be disturbed."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -51,16 +52,28 @@ if "TEST_HANGS" in os.environ:
 """
 
 
-def disturbed_study(folder: Path) -> Path:
+# Workers of an engine load no study file: they are disturbed on the way in.
+OF_AN_ENGINE = """
+import sys
+
+import sweeps.engines.fleet
+
+sweeps.engines.fleet.WORKER = (sys.executable, "-m", "tests.sweeps.disturbed_worker")
+sweeps.engines.fleet.POLL_SECONDS = 0.2
+"""
+
+
+def disturbed_study(folder: Path, more: str = "") -> Path:
     """A study file that does what its environment says."""
     path = study_file(folder)
-    path.write_text(path.read_text() + DISTURBED)
+    path.write_text(path.read_text() + DISTURBED + more)
     return path
 
 
-def start(study: Path, out: Path, **told: object) -> subprocess.Popen[str]:
+def start(study: Path, out: Path, *more: str, **told: object) -> subprocess.Popen[str]:
     """`lab run` of the study on one lane; `told` is its environment, TEST_ left out."""
     command = ["run", str(study), "--set", f"branch={BRANCH}", "--out", str(out), "--stack", "1"]
+    command += more
     named = {f"TEST_{name.upper()}": str(value) for name, value in told.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "sweeps.cli", *command, "--json"],
@@ -71,6 +84,15 @@ def start(study: Path, out: Path, **told: object) -> subprocess.Popen[str]:
     )
     _started.append(process)
     return process
+
+
+def worker_pids(out: Path) -> list[int]:
+    """Processes with a worker's file among the leases, the driver's included."""
+    found = []
+    for file in out.glob(".leases/*.worker"):
+        with contextlib.suppress(OSError, ValueError):  # gone, or not written yet
+            found.append(int(json.loads(file.read_bytes())["pid"]))
+    return found
 
 
 def end_all() -> None:
