@@ -30,11 +30,11 @@ def fleet_of(
             raise Refused("--engine-set and --workers are for --engine ray and slurm")
         return None
     options = read_options(told)
-    _check(name, options)
-    if workers is not None and workers < 1:
-        raise Refused(f"--workers {workers}: must be at least 1")
     if lanes is None:
         raise Refused(f"--engine {name} needs --stack: the lanes of a worker, which is elsewhere")
+    if workers is not None and workers < 1:
+        raise Refused(f"--workers {workers}: must be at least 1")
+    _check(name, options)
     stack = lanes
 
     def opened() -> Engine:

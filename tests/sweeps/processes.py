@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lab.store import Store
 from tests.sweeps.small import ROOT, study_file
 
 BRANCH = 60
@@ -86,13 +87,20 @@ def start(study: Path, out: Path, *more: str, **told: object) -> subprocess.Pope
     return process
 
 
-def worker_pids(out: Path) -> list[int]:
-    """Processes with a worker's file among the leases, the driver's included."""
+def training(out: Path) -> list[int]:
+    """Processes that have a lease on a piece, the driver of an engine never."""
     found = []
     for file in out.glob(".leases/*.worker"):
         with contextlib.suppress(OSError, ValueError):  # gone, or not written yet
-            found.append(int(json.loads(file.read_bytes())["pid"]))
+            if file.stat().st_nlink > 1:
+                found.append(int(json.loads(file.read_bytes())["pid"]))
     return found
+
+
+def steps_trained(out: Path) -> int:
+    """Steps of all that is committed; STEPS where none was trained twice."""
+    logs = Store(out).load(verify_states=True, set_aside=False).step_logs
+    return sum(record.end_step - record.start_step for record, _ in logs)
 
 
 def end_all() -> None:
@@ -104,9 +112,9 @@ def end_all() -> None:
             one.communicate()
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen[str], seconds: float = LIMIT_SECONDS) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a process, once it has ended."""
-    out, errors = process.communicate(timeout=LIMIT_SECONDS)
+    out, errors = process.communicate(timeout=seconds)
     return process.returncode, out, errors
 
 

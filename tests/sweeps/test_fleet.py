@@ -268,10 +268,6 @@ SMOKE = ("run", "cmr", "--scale", "smoke")
             ("--engine", "slurm", "--stack", "1", "--engine-set", "cluster=debug"),
             "must be slurm or local",
         ),
-        (
-            ("--engine", "slurm", "--stack", "1", "--coordinator", "auto"),
-            "has one driver: leave out --coordinator",
-        ),
     ],
 )
 def test_what_cannot_be_is_one_line_and_nothing_written(
