@@ -344,6 +344,18 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     rounds.add_argument("--worlds", type=int, default=40, help="made-up truths (default 40)")
     rounds.add_argument("--to", metavar="FILE", help="figure: .svg, .pdf or .png")
+    fleet = _verb(
+        kinds, "fleet", benches, "fleet",
+        "simulate a large sweep on many workers that fail: which order loses time?",
+        "lab bench fleet --runs 10000 --workers 8,64,512",
+    )  # fmt: skip
+    fleet.add_argument("--runs", type=int, default=10_000, help="default 10000")
+    fleet.add_argument("--workers", default="8,64,512", metavar="N,...", help="default 8,64,512")
+    fleet.add_argument("--stack", type=int, default=2, help="lanes of a worker (default 2)")
+    fleet.add_argument(
+        "--mtbf", type=float, default=24.0, metavar="H", help="hours between a worker's failures"
+    )
+    fleet.add_argument("--out", metavar="DIR", help="take the speeds that this sweep recorded")
     soak = _verb(
         kinds, "soak", benches, "soak",
         "kill a small sweep again and again: is its table the same?",

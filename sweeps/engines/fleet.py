@@ -144,7 +144,7 @@ class Fleet:
             frozenset(number[end] for end in ends if end in number): id
             for id, ends in self._handed.items()
         }
-        tasks = make_tasks(plan, left, stack, held)
+        tasks = make_tasks(plan, left, stack, self.workers, held)
         ids: list[str | None] = [self._holder(held, one) for one in tasks]
         for k, task in enumerate(tasks):
             if ids[k] is not None or len(self._handed) >= self.workers:

@@ -1,14 +1,16 @@
 """What an engine is given of a sweep: tasks, each a stack of segments, and who waits for whom.
 
-A task is at most a stack of lanes of one shape, so that a worker fills its devices once and ends
-when they would stand idle: a preemption costs one stack's unfinished part, and a queue sees tasks
-of a known length. Segments whose parents are trained by one task share tasks, so that each waits
-for that one alone; a segment that is its parent's only child goes on in its parent's task. What
-another task should have trained and did not, a worker trains itself (`sweeps.run.join_sweep`): the
-order here saves waiting, and no result rests on it.
+A task is a stack of lanes of one shape, which its worker fills once; or refills, where there are so
+many segments that each worker would be started again and again (to start takes longer than a short
+segment: `lab bench fleet`). Every worker can have a few, so that the last ones even out.
+
+Segments whose parents are trained by one task share tasks, so that each waits for that one alone; a
+segment that is its parent's only child goes on in its parent's task. What another task should have
+trained and did not, a worker trains itself (`sweeps.run.join_sweep`): the order here saves waiting,
+and no result rests on it.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -17,6 +19,8 @@ from lab.spec import Shape
 from sweeps.engines.pieces import ways_behind
 from sweeps.plan import Plan
 from sweeps.remaining import Remaining
+
+TASKS_A_WORKER = 4  # of the segments of one shape that could begin together
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,13 @@ class Task:
 
 
 def make_tasks(
-    plan: Plan, todo: Remaining, stack: int, handed: Collection[frozenset[int]] = ()
+    plan: Plan,
+    todo: Remaining,
+    stack: int,
+    workers: int,
+    handed: Collection[frozenset[int]] = (),
 ) -> list[Task]:
-    """Cut what is to be done into tasks of at most `stack` chains, the longest way first.
+    """Cut what is to be done into tasks for `workers` of `stack` lanes, the longest way first.
 
     Tasks whose segments are `handed` over already stay as they are.
     """
@@ -65,10 +73,14 @@ def make_tasks(
                 key = plan.segments[k].shape, None if above is None else owner[above]
                 stacks[key].append(chain)
             following += children[chain[-1]]
-        for chains in stacks.values():
+        count: Counter[Shape] = Counter()
+        for (shape, _), chains in stacks.items():
+            count[shape] += len(chains)
+        for (shape, _), chains in stacks.items():
             chains.sort(key=lambda chain: -ways[chain[0]])
-            for first in range(0, len(chains), stack):
-                own([k for chain in chains[first : first + stack] for k in chain])
+            size = stack * max(1, -(-count[shape] // (TASKS_A_WORKER * workers * stack)))
+            for first in range(0, len(chains), size):
+                own([k for chain in chains[first : first + size] for k in chain])
         level = following
     return _ordered(cut, owner, parent, ways)
 

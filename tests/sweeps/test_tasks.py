@@ -14,8 +14,10 @@ from tests.sweeps.small import few, planned, small_sweep
 STACK = 2
 
 
-def tasks_of(plan: Plan, index: Index | None = None, stack: int = STACK) -> list[Task]:
-    return make_tasks(plan, remaining(plan, index or Index()), stack)
+def tasks_of(
+    plan: Plan, index: Index | None = None, stack: int = STACK, workers: int = 8
+) -> list[Task]:
+    return make_tasks(plan, remaining(plan, index or Index()), stack, workers)
 
 
 @given(
@@ -65,7 +67,7 @@ def test_what_is_handed_over_stays_together_and_its_children_wait_for_it() -> No
     trunks = [k for k, one in enumerate(plan.segments) if one.parent is None]
     branches = [k for k, one in enumerate(plan.segments) if one.parent == trunks[0]]
     handed = [frozenset([trunks[0]]), frozenset([branches[1]])]
-    tasks = make_tasks(plan, todo, STACK, handed)
+    tasks = make_tasks(plan, todo, STACK, 8, handed)
     place = {frozenset(one.segments): k for k, one in enumerate(tasks)}
     assert set(handed) <= place.keys()
     assert tasks[place[frozenset([branches[0]])]].after == {place[handed[0]]}
@@ -82,3 +84,11 @@ def test_done_parents_are_waited_for_by_nobody() -> None:
     tasks = tasks_of(plan, index)
     branches = [one for one in tasks if 0 not in one.segments]
     assert [one.after for one in branches] == [set()]
+
+
+def test_many_short_segments_refill_a_stack_and_every_worker_has_a_few_tasks() -> None:
+    plan = planned(small_sweep(ratios=tuple(k / 32 for k in range(32))))
+    trunk, *branches = tasks_of(plan, workers=2)
+    assert len(trunk.segments) == 1
+    assert [len(one.segments) for one in branches] == [4] * 8  # two rounds of two lanes
+    assert len(tasks_of(plan, workers=8)) == 1 + 16
