@@ -211,7 +211,8 @@ def fleet(told: argparse.Namespace) -> Any:
             for name, one in row["orders"].items():
                 print(
                     f"{row['workers']:>7} {row['tasks']:>6}  {name:<20} "
-                    f"{one['makespan_seconds'] / 3600:>8,.2f} h {one['over_bound']:>10.3f}x {one['idle']:>6.1%} "
+                    f"{one['makespan_seconds'] / 3600:>8,.2f} h "
+                    f"{one['over_bound']:>10.3f}x {one['idle']:>6.1%} "
                     f"{one['failures']:>9} {one['lost']:>5.1%}"
                 )
     return value
