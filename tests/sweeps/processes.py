@@ -125,9 +125,11 @@ def well(process: subprocess.Popen[str]) -> Any:
     return json.loads(out)
 
 
-def until(what: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
+def until(
+    what: Callable[[], bool], *processes: subprocess.Popen[str], seconds: float = LIMIT_SECONDS
+) -> None:
     """Wait for something that living processes bring about."""
-    deadline = time.monotonic() + LIMIT_SECONDS
+    deadline = time.monotonic() + seconds
     while not what():
         for one in processes:
             assert one.poll() is None, ended(one)

@@ -46,7 +46,9 @@ def no_process_is_left() -> Iterator[None]:
 @contextmanager
 def ray_nodes() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process that holds the nodes, and their address."""
-    told = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    # workers have their node's environment, not their driver's
+    slow = {"TEST_SLOW": "1"}  # a branch takes 15 s at least: they overlap
+    told = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", **slow}
     with subprocess.Popen(
         [sys.executable, "-m", "tests.sweeps.ray_nodes"],
         env=told,
@@ -97,9 +99,9 @@ def test_a_node_is_lost_then_the_driver_and_the_table_is_that_of_one_process(
     with ray_nodes() as (nodes, address):
         assert address.startswith("127.0.0.1:")
         engine = ("--engine", "ray", "--engine-set", f"address={address}", "--engine-set", "cpus=1")
-        driver = start(study, out, *engine, slow=0.1)
+        driver = start(study, out, *engine)
         # both branches are under way, on a node each, and parts of them are committed
-        until(lambda: markers(out) >= 4 and len(training(out)) == 2, driver)
+        until(lambda: markers(out) >= 4 and len(training(out)) == 2, driver, seconds=300)
         assert len({node_of(pid) for pid in training(out)}) == 2
         assert listening(nodes) | listening(driver) <= {"127.0.0.1", "::1"}
         before = set(training(out))
@@ -127,9 +129,9 @@ def test_a_ray_of_its_own_is_on_loopback(tmp_path: Path) -> None:
     study = disturbed_study(tmp_path, OF_AN_ENGINE)
     driver = start(
         study, tmp_path / "out", "--engine", "ray", "--engine-set", "cpus=1", "--workers", "1",
-        slow=0.1,
+        slow=1,
     )  # fmt: skip
-    until(lambda: bool(training(tmp_path / "out")), driver)
+    until(lambda: bool(training(tmp_path / "out")), driver, seconds=300)
     assert listening(driver) <= {"127.0.0.1", "::1"}
     driver.send_signal(signal.SIGTERM)
     code, _, errors = ended(driver)

@@ -83,7 +83,7 @@ def test_a_driver_that_was_killed_is_started_again_and_finds_its_jobs(
     tmp_path: Path, study: Path, undisturbed: tuple[bytes, bytes]
 ) -> None:
     out = tmp_path / "out"
-    driver = start(study, out, *HERE, slow=0.1)
+    driver = start(study, out, *HERE, slow=0.5)  # the branches overlap
     until(lambda: markers(out) >= 3 and len(training(out)) == 2, driver)
     driver.send_signal(signal.SIGKILL)
     ended(driver)
