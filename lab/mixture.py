@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.corpora import Corpus
-from lab.identity import WEIGHT_ONE, Path
+from lab.identity import WEIGHT_ONE, Path, Stretch
 from lab.spec import canonical
 
 Ints = NDArray[np.int64]
@@ -110,16 +110,37 @@ class Stream:
         }
 
     def cursors(self, step: int) -> dict[str, int]:
-        """Windows read from each corpus (by digest) in steps 0..step."""
+        """Windows read from each corpus (by digest) in steps 0..step, and before an adopted start."""
         cursors = dict.fromkeys(self._seeds, 0)
+        if self.path.origin is not None:
+            cursors |= {one.corpus: one.windows for one in self.path.origin.read}
         for stretch in self.path.stretches:
             steps = min(stretch.stop, step) - stretch.start
             if steps > 0:
                 weights = tuple(weight for _, weight in stretch.shares)
-                counts = diffused_counts(steps * self.path.run.batch, weights)
-                for (digest, _), count in zip(stretch.shares, counts, strict=True):
-                    cursors[digest] += count
+                before = self._windows_before(stretch)
+                until = diffused_counts(before + steps * self.path.run.batch, weights)
+                begun = diffused_counts(before, weights)
+                for (digest, _), last, first in zip(stretch.shares, until, begun, strict=True):
+                    cursors[digest] += last - first
         return cursors
+
+    def _windows_before(self, stretch: Stretch) -> int:
+        """Windows of a stretch that an adopted checkpoint read before this run goes on with it."""
+        origin = self.path.origin
+        if origin is None or stretch.start > 0 or stretch.reset_optimizer:
+            return 0
+        return origin.windows if origin.shares == stretch.shares else 0
+
+    def stopped_in(self, step: int) -> tuple[tuple[tuple[str, int], ...], int]:
+        """Shares of the stretch that made the state at `step`, and windows read in it by then."""
+        made_by = [one for one in self.path.stretches if one.start < step]
+        if made_by:
+            last = made_by[-1]
+            windows = (step - last.start) * self.path.run.batch
+            return last.shares, self._windows_before(last) + windows
+        origin = self.path.origin
+        return (origin.shares, origin.windows) if origin is not None else ((), 0)
 
     def window_indices(self, step: int, steps: int) -> tuple[list[str], Ints, Ints]:
         """Steps step..step+steps as (digests, corpus of each window, window), both [steps, B]."""
@@ -135,12 +156,14 @@ class Stream:
             begun = self.cursors(stretch.start)
             weights = tuple(weight for _, weight in stretch.shares)
             n = (last - first) * batch
-            corpus, ordinal = diffuse((first - stretch.start) * batch, n, weights)
+            before = self._windows_before(stretch)
+            corpus, ordinal = diffuse(before + (first - stretch.start) * batch, n, weights)
+            taken = diffused_counts(before, weights)  # counted in `begun` and in `ordinal`
             out = slice((first - step) * batch, (last - step) * batch)
             for k, (digest, _) in enumerate(stretch.shares):
                 mine = np.flatnonzero(corpus == k)
                 count = self.corpora[digest].train_windows(context)
-                places = begun[digest] + ordinal[mine]
+                places = begun[digest] - taken[k] + ordinal[mine]
                 which[out][mine] = digests.index(digest)
                 window[out][mine] = window_order(count, self._seeds[digest], places)
         return digests, which.reshape(steps, batch), window.reshape(steps, batch)
