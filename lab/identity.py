@@ -1,10 +1,11 @@
 """The identity of a state: what went into steps 0..t, however the path to it was cut.
 
-A state is identified by the normalised inputs of its steps: initial weights (drawn, or an adopted
-checkpoint's digest), optimizer, realised learning rates, order of the data with the corpora's digests, precision and `NUMERICS`. Neighbouring
-phases that differ in nothing but their name or schedule are one stretch, so hold(1000) and the
-first 1000 steps of hold(2000) are one state. Stack, mesh, chunk length and library versions stay
-outside: they are provenance, and recorded beside the state.
+A state is identified by the normalised inputs of its steps: initial weights (drawn, or those of an
+adopted checkpoint), optimizer, realised learning rates, order of the data with the corpora's
+digests, precision and `NUMERICS`. Neighbouring phases that differ in nothing but their name or
+schedule are one stretch, so hold(1000) and the first 1000 steps of hold(2000) are one state. Stack,
+mesh, chunk length and library versions stay outside: they are
+provenance, and recorded beside the state.
 """
 
 import dataclasses

@@ -110,7 +110,7 @@ class Stream:
         }
 
     def cursors(self, step: int) -> dict[str, int]:
-        """Windows read from each corpus (by digest) in steps 0..step, and before an adopted start."""
+        """Windows read from each corpus (by digest) in steps 0..step, and before a run's start."""
         cursors = dict.fromkeys(self._seeds, 0)
         if self.path.origin is not None:
             cursors |= {one.corpus: one.windows for one in self.path.origin.read}

@@ -251,7 +251,9 @@ class RunSpec:
     def __post_init__(self) -> None:
         _one_of(Precision, "precision", self.precision)
         allowed = "must be the digest that lab adopt printed (64 hexadecimal digits), or empty"
-        _require(self.start == "" or bool(DIGEST.fullmatch(self.start)), "start", self.start, allowed)
+        _require(
+            self.start == "" or bool(DIGEST.fullmatch(self.start)), "start", self.start, allowed
+        )
         if self.model.parametrisation == "mup":
             # an orthogonal update has a scale of its own: Table 8 of 2203.03466 does not say which
             allowed = "model.parametrisation=mup has rates for adamw only"
