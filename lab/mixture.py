@@ -189,4 +189,5 @@ class Stream:
         return {
             digest: count / self.corpora[digest].train_windows(context)
             for digest, count in self.cursors(step).items()
+            if digest in self.corpora  # an adopted checkpoint may have read others
         }
