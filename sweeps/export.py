@@ -1,8 +1,9 @@
 """A state of a sweep as a file of its own: arrays by readable names, and what they are.
 
 What is written is all that a run needs to go on from there with the same bits: parameters, moments,
-the rate, how far each corpus was read. Beside it stands where it came from: the run's spec, the
-step, the state's identity, the corpora by name, and on what it was trained.
+the rate, how far each corpus was read. Beside it stands where it came from: the spec of a
+run that passes there, the step, the state's identity, the corpora by name, and on what it was
+trained.
 """
 
 import json
@@ -107,7 +108,7 @@ def export_state(
     arrays = to_file(stored, run.model.layers)
     arrays = {name: arrays[name] for name in array_shapes(run.model, kept)}
     origin = origin_after(plan, found.path, found.step, kept, arrays)
-    write_file(to, origin, _provenance(plan, index, found), arrays, overwrite)
+    write_file(to, origin, _provenance(plan, index, found, origin), arrays, overwrite)
     return origin
 
 
@@ -150,12 +151,13 @@ def stored_shapes(model: ModelSpec, optimizer: Moments) -> dict[str, Any]:
     }
 
 
-def _provenance(plan: Plan, index: Index, found: Found) -> dict[str, Any]:
+def _provenance(plan: Plan, index: Index, found: Found, origin: Origin) -> dict[str, Any]:
     """Where a state came from, for people; no part of its digest."""
     run = found.path.run
     attempt = found.place.parent.parent if found.place.suffix == ".npz" else found.place
     trained_on = next((one.provenance for one, at in index.step_logs if at == attempt), {})
-    used = {name: plan.corpora[name].digest for name in run.corpora()}
+    digests = {name: corpus.digest for name, corpus in plan.corpora.items()}
+    read = {one.corpus for one in origin.read}
     return {
         "study": plan.sweep.study,
         "scale": plan.sweep.scale,
@@ -164,6 +166,6 @@ def _provenance(plan: Plan, index: Index, found: Found) -> dict[str, Any]:
         "tokens": found.step * run.tokens_per_step,
         "state": found.state,
         "numerics": NUMERICS,
-        "corpora": used,
+        "corpora": {name: one for name, one in digests.items() if one in read},
         "trained_on": trained_on,
     }

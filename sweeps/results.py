@@ -150,7 +150,7 @@ class _Reader:
         context = spec.model.context
         stream = Stream(path, self.by_digest)
         ends = [0, *accumulate(spec.phase_steps())]
-        before_lr = path.origin.lr if path.origin is not None else 0.0
+        before_lr = float(np.float32(path.origin.lr)) if path.origin is not None else 0.0
         rows: list[tuple[Any, ...]] = []
         for step in stops:
             phase, step_in_phase = spec.phase_of(step)
