@@ -4,6 +4,17 @@ Adopting checks a file (`lab.arrays`) array by array and copies it to LAB_HOME/a
 A run finds it there by its digest alone, and by nothing that a spec could make a path of. The
 digest covers the arrays and all that a run takes over beside them (`lab.origin`); it is held
 against the description when a sweep is planned, and against the arrays when they are read.
+
+In a study file of one's own, branches off a checkpoint are runs without the trunk's phase:
+
+    trunk = open_adopted(digest)
+    cpt = Phase("cpt", tokens, (Share("code", 0.5), Share("prose+docs", 0.5)),
+                (warm(rewarm, max(trunk.lr, peak)), hold()))
+    RunSpec(trunk.model, OptimizerSpec(), (cpt,), seed=trunk.seed or 0, batch=32, start=digest)
+
+Its step 0 is the checkpoint: the first stage starts from the checkpoint's rate, each corpus is read
+on from where its trunk stopped (under the same seed: in the same order), and the table calls the
+phase of that row `adopted`. Several checkpoints are an axis: `start=DIGEST,DIGEST`.
 """
 
 import contextlib

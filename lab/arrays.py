@@ -10,7 +10,8 @@ lab holds a model: every layer has its own.
     params.norm.gain_D [D]
     optimizer.count []    optimizer.mu.<parameter>    optimizer.nu.<parameter>
 
-A matrix is [in, out]; the columns of qkv_D3D are query, key, value, each head by head. The
+A matrix is [in, out]; the columns of qkv_D3D are query, key, value, each head by head; rotary
+positions turn channel k of a head with channel k + K/2 (`lab.model` is the whole arithmetic). The
 moments may be left out. A member `about.json` holds an `Origin` and where it came from; files of
 others have none, and whoever adopts them says the model.
 """
@@ -29,10 +30,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import jax
 import numpy as np
 
 from lab import checkpoint
 from lab.errors import Failed, Refused
+from lab.model import UNROLLED_LAYERS
 from lab.origin import Moments, Origin, Summed
 from lab.parametrisation import HIDDEN
 from lab.spec import ModelSpec, canonical
@@ -80,6 +83,22 @@ def array_shapes(model: ModelSpec, moments: Moments) -> dict[str, tuple[int, ...
             if moments == "adamw" or name.rpartition(".")[2] not in HIDDEN:
                 shapes[f"optimizer.nu.{name}"] = shape
     return shapes
+
+
+def held_shapes(model: ModelSpec, moments: Moments) -> dict[str, Any]:
+    """Shape and type of every leaf of a state by name, as the lab holds and stores it."""
+    shapes = array_shapes(model, moments)
+    leaves: dict[str, tuple[int, ...]] = {}
+    for name, shape in shapes.items():
+        before, blocks, rest = name.partition(".blocks.")
+        if blocks and model.layers > UNROLLED_LAYERS:  # the layers are one leaf
+            leaves[f"{before}.blocks.{rest.partition('.')[2]}"] = (model.layers, *shape)
+        else:
+            leaves[name] = shape
+    return {
+        name: jax.ShapeDtypeStruct(shape, np.int32 if name == "optimizer.count" else np.float32)
+        for name, shape in leaves.items()
+    }
 
 
 def names_of(name: str, layers: int) -> list[str] | None:

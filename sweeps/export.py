@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from lab.arrays import array_shapes, summed, to_file, write_file
+from lab.arrays import array_shapes, held_shapes, summed, to_file, write_file
 from lab.errors import Damaged, Failed, Gone, Refused
 from lab.identity import NUMERICS, Path
 from lab.mixture import Stream
-from lab.model import UNROLLED_LAYERS
 from lab.origin import Moments, Origin, Read, Weighed
 from lab.schedule import exact
-from lab.spec import ModelSpec, canonical
+from lab.spec import canonical
 from lab.store import Index, Store
 from sweeps.plan import Plan, Segment
 
@@ -100,7 +99,7 @@ def export_state(
     run = found.path.run
     try:
         stored = store.restore(
-            found.place, stored_shapes(run.model, run.optimizer.name), set_aside=False
+            found.place, held_shapes(run.model, run.optimizer.name), set_aside=False
         )
     except (Damaged, Gone) as trouble:
         raise Failed(f"cannot export: {trouble}") from None
@@ -131,24 +130,6 @@ def origin_after(
         windows=windows,
         arrays=summed(arrays),
     )
-
-
-def stored_shapes(model: ModelSpec, optimizer: Moments) -> dict[str, Any]:
-    """Shape and type of every leaf of a state by name, as the store has it."""
-    import jax
-
-    shapes = array_shapes(model, optimizer)
-    leaves: dict[str, tuple[int, ...]] = {}
-    for name, shape in shapes.items():
-        before, blocks, rest = name.partition(".blocks.")
-        if blocks and model.layers > UNROLLED_LAYERS:  # the layers are one leaf
-            leaves[f"{before}.blocks.{rest.partition('.')[2]}"] = (model.layers, *shape)
-        else:
-            leaves[name] = shape
-    return {
-        name: jax.ShapeDtypeStruct(shape, np.int32 if name == "optimizer.count" else np.float32)
-        for name, shape in leaves.items()
-    }
 
 
 def _provenance(plan: Plan, index: Index, found: Found, origin: Origin) -> dict[str, Any]:

@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import checkpoint
-from lab.arrays import ABOUT, ArraysFile, array_shapes, summed, to_file, to_state, write_file
+from lab.arrays import (
+    ABOUT,
+    ArraysFile,
+    array_shapes,
+    held_shapes,
+    summed,
+    to_file,
+    to_state,
+    write_file,
+)
 from lab.errors import Failed, Refused
 from lab.model import UNROLLED_LAYERS, Transformer
 from lab.optimizer import initial_state
@@ -67,6 +76,15 @@ optimizers: Any = st.sampled_from(["adamw", "muon"])
 def test_names_and_shapes_are_those_of_the_model(model: ModelSpec, optimizer: Any) -> None:
     arrays = to_file(checkpoint.flatten(filled(held(model, optimizer))), model.layers)
     assert {name: one.shape for name, one in arrays.items()} == array_shapes(model, optimizer)
+
+
+@few
+@given(models, optimizers)
+def test_what_is_held_is_known_without_a_trainer(model: ModelSpec, optimizer: Any) -> None:
+    leaves = checkpoint.named_leaves(held(model, optimizer))
+    there = {name: (leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+    here = held_shapes(model, optimizer)
+    assert {name: (leaf.shape, leaf.dtype) for name, leaf in here.items()} == there
 
 
 @few
