@@ -59,7 +59,8 @@ def adopt(told: argparse.Namespace) -> Any:
 
 def _print_adopted(origin: Origin) -> None:
     model = origin.model
-    print(f"{model.layers} layers of width {model.width}, context {model.context}: checked, copied")
+    shape = f"width {model.width}, layers {model.layers}, context {model.context}"
+    print(f"{shape}: every array checked, and copied")
     if origin.optimizer:
         print(f"optimizer: goes on with the moments of {origin.optimizer}")
     else:
@@ -72,7 +73,10 @@ def _print_adopted(origin: Origin) -> None:
         print("data: no corpus counts as read; --read NAME=TOKENS says what was")
     print(f"learning rate: the first stage starts from {origin.lr:g}")
     print(f"start = {origin.digest}")
-    print(f"lab run STUDY --set start={origin.digest[:12]}... trains every run from it (in full)")
+    print(
+        "lab run cmr --set trunks=DIGEST --set rewarm_lr=LR branches off it; --set start=DIGEST "
+        "starts every run of a study there"
+    )
 
 
 def _row(origin: Origin) -> dict[str, Any]:
@@ -95,7 +99,7 @@ def _listed(as_json: bool) -> Any:
         if not as_json:
             model = origin.model
             whence = came.get("file") or f"{came.get('study')} at step {came.get('step')}"
-            print(f"{digest}  width {model.width}, {model.layers} layers; {whence}")
+            print(f"{digest}  width {model.width}, layers {model.layers}; {whence}")
     if not rows and not as_json:
         print("no checkpoint was adopted here: lab adopt FILE takes one in")
     return rows

@@ -380,7 +380,7 @@ def test_what_was_adopted_is_listed(
     assert row["provenance"]["step"] == TRUNK
     assert row["seed"] == 1
     assert open_adopted(digest).model == MODEL
-    assert f"{digest}  width 8, 1 layers; small at step {TRUNK}" in lab_command("adopt")[1]
+    assert f"{digest}  width 8, layers 1; small at step {TRUNK}" in lab_command("adopt")[1]
 
 
 def test_a_model_is_typed_or_read_from_a_file(tmp_path: Path) -> None:
