@@ -5,11 +5,12 @@ any step can be asked for at once, and the windows of the first corpus only grow
 (branches at different ratios read nested prefixes of one stream). Within a corpus an index shuffle
 per epoch (grain) orders the windows. The cursor in each corpus is part of the chain: a later phase
 goes on where the earlier ones stopped, so replayed text is text not seen before, until an epoch is
-full.
+full. Only what a phase says it rereads begins anew, with the windows of the run's first steps; a
+phase behind it goes on behind all that was read.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.corpora import Corpus
-from lab.identity import WEIGHT_ONE, Path
+from lab.identity import WEIGHT_ONE, Path, Stretch
 from lab.spec import canonical
 
 Ints = NDArray[np.int64]
@@ -110,16 +111,31 @@ class Stream:
         }
 
     def cursors(self, step: int) -> dict[str, int]:
-        """Windows read from each corpus (by digest) in steps 0..step."""
+        """Windows read from each corpus (by digest) in steps 0..step, those reread once more."""
         cursors = dict.fromkeys(self._seeds, 0)
+        for stretch, counts in self._read(step):
+            for (digest, _), count in zip(stretch.shares, counts, strict=True):
+                cursors[digest] += count
+        return cursors
+
+    def _begun(self, stretch: Stretch) -> dict[str, int]:
+        """Where a stretch begins in the stream of each corpus (by digest)."""
+        places = dict.fromkeys(self._seeds, 0)
+        for earlier, counts in self._read(stretch.start):
+            for (digest, _), count in zip(earlier.shares, counts, strict=True):
+                if digest in earlier.reread:
+                    places[digest] = max(places[digest], count)
+                else:
+                    places[digest] += count
+        return places | dict.fromkeys(stretch.reread, 0)
+
+    def _read(self, step: int) -> Iterator[tuple[Stretch, list[int]]]:
+        """Stretches begun in steps 0..step, and the windows that each read of its corpora."""
         for stretch in self.path.stretches:
             steps = min(stretch.stop, step) - stretch.start
             if steps > 0:
                 weights = tuple(weight for _, weight in stretch.shares)
-                counts = diffused_counts(steps * self.path.run.batch, weights)
-                for (digest, _), count in zip(stretch.shares, counts, strict=True):
-                    cursors[digest] += count
-        return cursors
+                yield stretch, diffused_counts(steps * self.path.run.batch, weights)
 
     def window_indices(self, step: int, steps: int) -> tuple[list[str], Ints, Ints]:
         """Steps step..step+steps as (digests, corpus of each window, window), both [steps, B]."""
@@ -132,7 +148,7 @@ class Stream:
             first, last = max(stretch.start, step), min(stretch.stop, step + steps)
             if first >= last:
                 continue
-            begun = self.cursors(stretch.start)
+            begun = self._begun(stretch)
             weights = tuple(weight for _, weight in stretch.shares)
             n = (last - first) * batch
             corpus, ordinal = diffuse((first - stretch.start) * batch, n, weights)

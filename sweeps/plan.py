@@ -243,7 +243,7 @@ def _check(run: RunSpec, corpora: Mapping[str, Corpus]) -> None:
 def data_of(run: RunSpec) -> Any:
     """What decides on the data of a run's steps. Grids share mixtures and schedules between runs
     (`Grid.points`), so that who is the same object tells most of them apart."""
-    phases = tuple([(p.tokens, id(p.mixture), p.reset_optimizer) for p in run.phases])
+    phases = tuple([(p.tokens, id(p.mixture), p.reset_optimizer, p.reread) for p in run.phases])
     return phases, run.batch, run.model.context
 
 
@@ -307,7 +307,7 @@ class _States:
                 prefix: Any = sha256(path.lr[:step].tobytes()).digest()
             else:
                 prefix = tuple(
-                    (s.start, min(s.stop, step), s.shares, s.reset_optimizer)
+                    (s.start, min(s.stop, step), s.shares, s.reset_optimizer, s.reread)
                     for s in path.stretches
                     if s.start < step
                 )

@@ -199,9 +199,9 @@ def test_of_the_printed_rows_with_the_smallest_beta_the_product_is_all_there_is(
         shift = CPT_DYNAMICS.predict(p, x) - CPT_DYNAMICS.predict({**p, "B": 0.0}, x)
         product = p["B"] * p["beta"] * np.log1p(p["E"] * after)
         np.testing.assert_allclose(shift, product, rtol=0.015)
-    for name, p in CPT_DYNAMICS.published.items():
-        assert (p["B"] > 0) == name.endswith("D_pt")
-        assert set(p) == set(CPT_DYNAMICS.names)
+    for name, printed in CPT_DYNAMICS.published.items():
+        assert (printed["B"] > 0) == name.endswith("D_pt")
+        assert set(printed) == set(CPT_DYNAMICS.names)
 
 
 # Fits ---------------------------------------------------------------------------------------
