@@ -8,9 +8,7 @@ import pandas as pd
 
 from fits.errors import Refused
 from fits.figures.rewarm_figures import law_figure, rate_figure, replay_figure
-from fits.interval import Interval
 from fits.report import Findings, Table
-from fits.result import Fit
 from fits.rewarm import (
     EARLY_SHARE,
     BySeed,
@@ -45,7 +43,7 @@ from fits.rewarm_arms import (
     replayed,
     union,
 )
-from fits.rewarm_law import OfText, came, errors, laws, product
+from fits.rewarm_law import OfText, came, errors, laws
 from fits.verdicts import Evidence, by_unit, nothing
 
 
@@ -74,25 +72,23 @@ def findings(m: Measured, notes: list[str]) -> Findings:
     ]
     figures = [rate_figure(m), replay_figure(replay, _unions(m))]
     found: dict[str, OfText] = {}
-    products: list[Fit] = []
     why = ""
     try:
         found = laws(m)
-        products = [product(m, law.text) for law in found.values()]
-        tables.append(Table("law", _LAW_CAPTION, law_table(found, products)))
+        tables.append(Table("law", _LAW_CAPTION, law_table(found)))
         figures.append(law_figure(m, found))
     except Refused as refusal:
         why = str(refusal)
     return Findings(
         headline=_headline(m, replay),
         tables=tables,
-        fits=[*(law.whole for law in found.values()), *products],
+        fits=[law.known for law in found.values()],
         figures=figures,
         notes=[*notes, *([f"No law of the loss curves: {why}."] if why else [])],
         readings={
             "arms": _plain(arms),
             "replay": _plain(replay),
-            "law": _plain(law_table(found, products)) if found else [],
+            "law": _plain(law_table(found)) if found else [],
         },
         evidence=evidence(m, found, why),
         measured=came(m),
@@ -100,9 +96,10 @@ def findings(m: Measured, notes: list[str]) -> Findings:
 
 
 _LAW_CAPTION = (
-    "cpt-dynamics on trunk and arms of the strong shift: parameters, t intervals over trunk seeds; "
-    "B beta by its profile on the mean over seeds (B by itself is known far less where beta is "
-    "small). Misfit: root mean square error at the arms' ends, means over seeds."
+    "cpt-dynamics on trunk and arms of the strong shift, fitted to the mean over trunk seeds, "
+    "profiles over the scatter about the law; beside it the standard deviation of the seeds' own "
+    "fits. B beta stands for B, which is known far less where beta is small; E and beta may be "
+    "open as well. Error at ends: root mean square over arms, each predicted from the others."
 )
 
 
@@ -173,26 +170,24 @@ def _over_seeds(effects: BySeed, epochs: float) -> Evidence:
 # The law ------------------------------------------------------------------------------------
 
 
-def law_table(found: Mapping[str, OfText], products: list[Fit]) -> pd.DataFrame:
+def law_table(found: Mapping[str, OfText]) -> pd.DataFrame:
     """A row a text and parameter: value, interval, and how well the law holds."""
     rows = []
-    for (what, law), known in zip(found.items(), products, strict=True):
-        values = {name: (law.whole.params[name], law.whole.intervals.get(name))
-                  for name in law.whole.law.names}  # fmt: skip
-        values["B beta"] = known.params["B_beta"], known.intervals.get("B_beta")
-        for name, (value, interval) in values.items():
-            one = interval or Interval(None, None, "none", "")
+    for what, law in found.items():
+        for name in law.known.law.names:
+            interval = law.known.interval(name)
+            each = [params[name] for params in law.by_seed.values()]
             rows.append(
                 {
                     "text": what,
-                    "parameter": name,
-                    "value": value,
-                    "low": np.nan if one.low is None else one.low,
-                    "high": np.nan if one.high is None else one.high,
-                    "interval": one.method,
-                    "status": (known if name == "B beta" else law.whole).status,
-                    "misfit at ends": law.misfit(),
-                    "residual rms": law.whole.residual_rms,
+                    "parameter": name.replace("_", " "),
+                    "value": law.known.params[name],
+                    "low": np.nan if interval.low is None else interval.low,
+                    "high": np.nan if interval.high is None else interval.high,
+                    "sd over seeds": float(np.std(each, ddof=1)) if len(each) > 1 else np.nan,
+                    "status": law.known.status,
+                    "error at ends": law.misfit(),
+                    "residual rms": law.known.residual_rms,
                 }
             )
     return pd.DataFrame(rows)

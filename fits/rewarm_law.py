@@ -1,10 +1,12 @@
 """The law of continual pre-training on the arms of one shift, and what it says of an unseen one.
 
-`cpt-dynamics` (`fits.laws.cpt`) is fitted to each text's losses over trunk and arms, each trunk
-seed by itself. It reads the realised rates alone, so that a rewarm of another length and peak is
-predicted from its rates. What a prediction is worth is taken from the arms that were fitted: how
-far their last losses lie off the law, means over seeds; and beside it stands the mean end of those
-arms, which a law has to beat.
+`cpt-dynamics` (`fits.laws.cpt`) is fitted to each text's losses over trunk and arms: to the mean
+over trunk seeds, and from there to each seed by itself. Its parameter is B beta, as B by itself may
+be known to no power of ten; predictions are those of either form. It reads the realised rates
+alone, so that a rewarm of another length and peak is predicted from its rates. What a prediction is
+worth is taken from the arms that were fitted: each is left out in turn, and its last loss (mean
+over seeds) predicted from the others. Beside it stands the mean end of those arms, which a law has
+to beat.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import pandas as pd
 from fits.engine.uncertainty import t_quantile
 from fits.errors import Refused
 from fits.fitting import fit
-from fits.laws.cpt import CPT_DYNAMICS, CPT_DYNAMICS_PRODUCT
+from fits.laws.cpt import CPT_DYNAMICS_PRODUCT as LAW
 from fits.rates import Rates
 from fits.result import Fit
 from fits.rewarm import BySeed, Measured, difference
@@ -25,7 +27,7 @@ from fits.rewarm_arms import OF_LAW, STRONG, UNSEEN
 LEVEL = 0.95
 HOW = (
     "cpt-dynamics in the realised rate, each seed's own fit; interval from its errors at the ends "
-    "of the arms fitted"
+    "of the fitted arms, left out in turn"
 )
 RIVAL = "mean end of the arms fitted, whatever their rewarm; interval from their spread"
 
@@ -34,17 +36,18 @@ RIVAL = "mean end of the arms fitted, whatever their rewarm; interval from their
 class OfText:
     """The law on one text.
 
-    whole: fitted to all seeds, intervals t over seeds; by_seed: parameters of each seed alone.
-    ends: arm -> (mean over seeds of the loss at the arm's end, of the law's there).
+    known: B beta its parameter, on the mean over seeds, with profiles; by_seed: parameters of each
+    seed's own fit. ends: arm -> (mean over seeds of the loss at the arm's end, what the law says of
+    it from all other arms).
     """
 
     text: str
-    whole: Fit
+    known: Fit
     by_seed: dict[Any, dict[str, float]]
     ends: dict[str, tuple[float, float]]
 
     def misfit(self) -> float:
-        """Root mean square of the law's errors at the arms' ends."""
+        """Root mean square of the law's errors at the ends of arms that it was not fitted to."""
         errors = [said - came for came, said in self.ends.values()]
         return float(np.sqrt(np.mean(np.square(errors))))
 
@@ -52,7 +55,7 @@ class OfText:
         """Each seed's law at steps [n] of an arm: [n] by seed."""
         rates = Rates({arm: m.rates[arm]}, [arm] * len(steps), steps)
         x = {"rates": rates, "transfer_step": np.full(len(steps), float(m.transfer[arm]))}
-        return {seed: CPT_DYNAMICS.predict(p, x) for seed, p in self.by_seed.items()}
+        return {seed: LAW.predict(p, x) for seed, p in self.by_seed.items()}
 
     def at_end(self, m: Measured, arm: str) -> BySeed:
         """Each seed's law at the end of an arm."""
@@ -72,36 +75,26 @@ def _of_text(m: Measured, text: str) -> OfText:
     rows = m.law_rows(text, OF_LAW)
     if missing := [arm for arm in OF_LAW if arm not in set(rows["curve"])]:
         raise Refused(f"the law needs all arms of its shift; not there: {', '.join(missing)}")
-    rates, name = {arm: m.rates[arm] for arm in OF_LAW}, f"loss on {text}"
-    seeds = list(dict.fromkeys(rows["seed"]))
-    if len(seeds) > 1:
-        whole = fit(CPT_DYNAMICS, rows, rates=rates, by="seed", interval="units", name=name)
-    else:
-        whole = fit(CPT_DYNAMICS, rows, rates=rates, interval="covariance", name=name)
-    each = whole.unit_params if len(seeds) > 1 else (whole.params,)
-    if len(each) < len(seeds):
-        raise Refused(f"the law on {text}: {'; '.join(whole.notes)}")
-    one = OfText(text, whole, dict(zip(seeds, each, strict=True)), {})
+    rates = {arm: m.rates[arm] for arm in OF_LAW}
+    places = ["curve", "step", "transfer_step"]
+    mean = rows.groupby(places, sort=False, as_index=False)["loss_nats"].mean()
+    known = fit(LAW, mean, rates=rates, name=f"loss on {text}, mean over seeds")
+    by_seed = {
+        seed: fit(LAW, own, rates=rates, near=known.params, interval="none").params
+        for seed, own in rows.groupby("seed")
+    }
+    ends = {}
     for arm in OF_LAW:
-        came, said = _last(m, text, arm), one.at_end(m, arm)
-        one.ends[arm] = float(np.mean([*came.values()])), float(np.mean([said[s] for s in came]))
-    return one
+        end = (mean["curve"] == arm) & (mean["step"] == len(rates[arm]))
+        others = mean[(mean["curve"] != arm) | (mean["step"] <= m.transfer[arm])]  # and the trunk
+        left_out = fit(LAW, others, rates=rates, near=known.params, interval="none")
+        said = left_out.predict(mean[end], rates=rates)["predicted"]
+        ends[arm] = float(mean.loc[end, "loss_nats"].iloc[0]), float(said.iloc[0])
+    return OfText(text, known, by_seed, ends)
 
 
 def _last(m: Measured, text: str, arm: str) -> BySeed:
     return m.old(arm) if text == m.general else m.new(arm)
-
-
-def product(m: Measured, text: str) -> Fit:
-    """The law with B beta as its parameter on the mean over seeds, with profiles.
-
-    B by itself is hardly known where the shift grows like a logarithm.
-    """
-    rows = m.law_rows(text, OF_LAW)
-    places = ["curve", "step", "transfer_step"]
-    mean = rows.groupby(places, sort=False, as_index=False)["loss_nats"].mean()
-    rates = {arm: m.rates[arm] for arm in OF_LAW}
-    return fit(CPT_DYNAMICS_PRODUCT, mean, rates=rates, name=f"loss on {text}, mean over seeds")
 
 
 # Foretold ---------------------------------------------------------------------------------------

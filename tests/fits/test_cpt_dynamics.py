@@ -174,7 +174,7 @@ def test_slopes_are_central_differences(one: Any, beta: float) -> None:
 def test_printed_rows_say_what_the_paper_prints_of_a_constant_rate() -> None:
     # Beside the fits the paper prints the shift alone at a constant rate, in steps: .368 (1 -
     # (.008 t + 1)^-.173) on D_pt and .702 (1 - (1.345 t + 1)^-.131) on D_cpt, of its setting A,
-    # peak 2e-4. Two fits of one thing, so that they agree within a hundredth of a nat up to 20 k steps.
+    # peak 2e-4. Two fits of one thing: they agree within a hundredth of a nat up to 20 k steps.
     steps = np.array([100.0, 1000.0, 5000.0, 20_000.0])
     source = next(iter(CPT_DYNAMICS.published)).partition(", setting")[0]
     for text, printed in (
