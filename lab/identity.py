@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from lab.errors import Refused
 from lab.schedule import Rates, boundaries, realise
@@ -36,6 +37,15 @@ class Stretch:
     shares: tuple[tuple[str, int], ...]
     reset_optimizer: bool
     reread: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What decides on the data of its steps beside their number, as it is written.
+
+        What came later is written only where it is used: other identities stay.
+        """
+        plain = (self.shares, self.reset_optimizer)
+        return (*plain, ("reread", self.reread)) if self.reread else plain
 
 
 def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
@@ -124,9 +134,7 @@ class Path:
         before = f'{{"batch":{canonical(self.run.batch)},"chain":['
         for s in self.stretches:
             before += f"[{s.start},"
-            # what came later is written only where it is used: other identities stay
-            data = [s.shares, s.reset_optimizer, *([s.reread] if s.reread else [])]
-            after = f",{canonical(data)[1:]}"
+            after = f",{canonical(list(s.inputs))[1:]}"
             pieces.append((s.start, s.stop, before, f"{after}]}}"))
             before += f"{s.stop}{after},"
         return pieces

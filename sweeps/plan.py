@@ -307,9 +307,7 @@ class _States:
                 prefix: Any = sha256(path.lr[:step].tobytes()).digest()
             else:
                 prefix = tuple(
-                    (s.start, min(s.stop, step), s.shares, s.reset_optimizer, s.reread)
-                    for s in path.stretches
-                    if s.start < step
+                    (s.start, min(s.stop, step), s.inputs) for s in path.stretches if s.start < step
                 )
             number = self.known[key] = self.numbers.setdefault(prefix, len(self.numbers))
         return number
