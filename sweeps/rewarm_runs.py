@@ -30,6 +30,7 @@ from fits.rewarm_arms import (
 )
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, Stage, decay, hold, warm
 from sweeps.continual_runs import small_model
+from sweeps.peak_rates import peak_rule
 
 BASE_LENGTH = 0.01
 END = 0.1  # of the trunk's peak: where the trunk and every cosine end
@@ -57,9 +58,10 @@ class Scale:
         return self.batch * self.model.context
 
 
+TINY_PEAK = peak_rule("tiny").peak_lr(24, 800 * 32 * 64)  # at the trunk's width and tokens
 SCALES = {
     "smoke": Scale(small_model(16, 1, 1, 32), 1e-2, 2, 8, 60, 10, 36, 40, windows=64),
-    "tiny": Scale(small_model(24, 2, 2, 64), 8e-3, 8, 32, 800, 40, 400, 400, windows=128),
+    "tiny": Scale(small_model(24, 2, 2, 64), TINY_PEAK, 8, 32, 800, 40, 400, 400, windows=128),
     "small": Scale(small_model(512, 8, 8, 512), 6e-4, 5, 128, 30_000, 600, 15_000, 10_000, 1024),
     # Ibrahim et al.: 405M parameters, 300 B tokens each, 1104 windows of 2048, peak 3e-4
     "paper": Scale(

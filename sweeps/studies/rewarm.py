@@ -14,7 +14,7 @@ code rose by .3 nats over a continuation on docs, by 3.2 on prose, while off pro
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fits.rewarm_arms import (
     ADDITIVE,
@@ -37,6 +37,7 @@ from fits.rewarm_arms import (
 )
 from lab.errors import Refused
 from lab.spec import RunSpec
+from sweeps.foresight import Expected, Foreseen
 from sweeps.grid import Grid
 from sweeps.rewarm_runs import END, SCALES, Cells
 from sweeps.study import Study
@@ -109,8 +110,9 @@ def cautions(told: Settings, asked: Sweep) -> list[str]:
     return said
 
 
-def _rise(run: RunSpec) -> int:
-    return run.steps_in(run.phases[-1].stage_tokens()[0])
+def _rise(run: RunSpec, phase: int = -1) -> int:
+    """Steps of the first stage of a phase."""
+    return run.steps_in(run.phases[phase].stage_tokens()[0])
 
 
 # Claims -----------------------------------------------------------------------------------------
@@ -257,6 +259,52 @@ def claims(told: Settings, asked: Sweep) -> "tuple[Claim, ...]":
     )  # fmt: skip
 
 
+# What is believed of the law before anything runs: a probe with one trunk seed of the tiny model,
+# from code to prose under one schedule, so that little more than sizes and signs is meant. Noise is
+# the scatter about it, which more seeds do not lessen; relative, as the law's objective is.
+PRIOR = "prior: one probe at scale tiny"
+BELIEVED = {
+    "old text": (
+        {"L0": 0.8, "A": 1.3, "alpha": 0.3, "C1": 0.2, "C2": -0.6, "B_beta": 6.2, "E": 4.3,
+         "beta": 2.2},
+        0.05,
+    ),
+    "new text": (
+        {"L0": 2.4, "A": 0.4, "alpha": 0.6, "C1": 0.1, "C2": 0.05, "B_beta": -0.3, "E": 70.0,
+         "beta": 0.2},
+        0.015,
+    ),
+}  # fmt: skip
+
+
+def foresees(told: Settings, asked: Sweep) -> Foreseen:
+    """The law on either text, at the states of all arms that it will be fitted to."""
+    from lab.schedule import realise
+
+    curve: list[str] = []
+    step: list[int] = []
+    transfer: list[int] = []
+    rates = {name: realise(asked.arms[name].base) for name in OF_LAW}
+    for name in OF_LAW:
+        run = asked.arms[name].base
+        begun, warmed = run.phase_start("cpt"), _rise(run, 0)
+        first = warmed if name == OF_LAW[0] else begun  # the trunk counts once
+        steps = [one for one in asked.evaluate.steps(run) if one > first]
+        curve += [name] * len(steps)
+        step += steps
+        transfer += [begun] * len(steps)
+    points: dict[str, list[Any]] = {"curve": curve, "step": step, "transfer_step": transfer}
+    return Foreseen(
+        tuple(
+            Expected(
+                f"loss on the {what}", "cpt-dynamics-product", params, points, noise, PRIOR,
+                rates=rates,
+            )
+            for what, (params, noise) in BELIEVED.items()
+        )
+    )  # fmt: skip
+
+
 # Read -------------------------------------------------------------------------------------------
 
 
@@ -269,9 +317,8 @@ def measured(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Measured
     rates = {name: realise(asked.arms[name].base) for name in curves}
     transfer = {name: asked.arms[name].base.phase_start("cpt") for name in curves}
     texts = {STRONG: told.strong, WEAK: told.weak}
-    warmed = asked.arms[STRONG].base
-    rise = warmed.steps_in(warmed.phases[0].stage_tokens()[0])
-    return Measured(results, told.general, texts, rates, transfer, rise)
+    warmup = _rise(asked.arms[STRONG].base, 0)
+    return Measured(results, told.general, texts, rates, transfer, warmup)
 
 
 def predict(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "pd.DataFrame":
@@ -310,6 +357,7 @@ STUDY = Study(
     sweep=sweep,
     read=read,
     cautions=cautions,
+    foresees=foresees,
     claims=claims,
     later=later,
     predict=predict,

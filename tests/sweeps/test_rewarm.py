@@ -39,6 +39,7 @@ from fits.rewarm_arms import (
 from fits.verdicts import judge
 from lab.errors import Refused
 from lab.schedule import realise
+from sweeps.foresight import foresee
 from sweeps.plan import make_plan
 from sweeps.rewarm_runs import END, UNSEEN_LENGTH, UNSEEN_PEAK
 from sweeps.run import open_corpora
@@ -140,6 +141,23 @@ def test_what_the_design_cannot_identify_is_said_or_refused() -> None:
         STUDY.cautions(*ask(STUDY, "tiny", axes=["batch=32,64"]))
     with pytest.raises(Refused, match=r"^general, weak, strong = prose, docs, prose: must differ"):
         ask(STUDY, "tiny", ["general=prose"])
+
+
+def test_the_law_is_foreseen_at_the_states_it_will_be_fitted_to(
+    tiny: tuple[Any, Sweep],
+) -> None:
+    rows, said = foresee(STUDY.foresees(*tiny))
+    fitted = made(tiny[1])
+    m = measured(fitted, *tiny)
+    one = m.law_rows("prose", OF_LAW).drop_duplicates(["curve", "step"])
+    assert [row["points"] for row in rows] == [len(one)] * 2
+    assert all(row["identified"] for row in rows)
+    assert said == [
+        "loss on the old text: cpt-dynamics-product from 208 points will hardly bound alpha "
+        "(prior: one probe at scale tiny)"
+    ]
+    narrow = rows[1]["params"]["B_beta"]  # and of the new text, where less scatters, B beta
+    assert narrow["high"] - narrow["low"] < 0.3 * abs(narrow["value"])
 
 
 def test_every_claim_has_its_arms_and_seeds_enough() -> None:
