@@ -284,12 +284,14 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
     curve: list[str] = []
     step: list[int] = []
     transfer: list[int] = []
+    of_trunk: set[int] = set()
     rates = {name: realise(asked.arms[name].base) for name in OF_LAW}
     for name in OF_LAW:
         run = asked.arms[name].base
         begun, warmed = run.phase_start("cpt"), _rise(run, 0)
-        first = warmed if name == OF_LAW[0] else begun  # the trunk counts once
-        steps = [one for one in asked.evaluate.steps(run) if one > first]
+        evaluated = [one for one in asked.evaluate.steps(run) if one > warmed]
+        steps = [one for one in evaluated if one > begun or one not in of_trunk]
+        of_trunk |= {one for one in evaluated if one <= begun}  # which count once
         curve += [name] * len(steps)
         step += steps
         transfer += [begun] * len(steps)
