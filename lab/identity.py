@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from lab.errors import Refused
 from lab.origin import Origin
@@ -30,13 +31,23 @@ class Stretch:
     """Steps start..stop on one mixture: what `lab.mixture` turns into window indices.
 
     `shares` holds (corpus digest, weight in units of 2^-32), weight 0 left out, in the spec's
-    order.
+    order. `reread` are the digests, in that order, of what is read from its beginning again.
     """
 
     start: int
     stop: int
     shares: tuple[tuple[str, int], ...]
     reset_optimizer: bool
+    reread: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What decides on the data of its steps beside their number, as it is written.
+
+        What came later is written only where it is used: other identities stay.
+        """
+        plain = (self.shares, self.reset_optimizer)
+        return (*plain, ("reread", self.reread)) if self.reread else plain
 
 
 def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
@@ -57,10 +68,17 @@ def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
             names = [share.corpus for share in phase.mixture]
             raise Refused(f"phase {phase.name!r}: mixture = {names}: two of these are one text")
         reset = phase.reset_optimizer and (start > 0 or run.start != "")
-        if merged and merged[-1].shares == shares and not reset:
+        begun = {digest for stretch in merged for digest, _ in stretch.shares}
+        if not run.start:  # of nothing read there is no more; what an adopted trunk read counts
+            again = {digests[name] for name in phase.reread} & begun
+        else:
+            again = {digests[name] for name in phase.reread}
+        reread = tuple(digest for digest, _ in shares if digest in again)
+        goes_on = merged and not (reset or reread or merged[-1].reread)
+        if goes_on and merged[-1].shares == shares:
             merged[-1] = dataclasses.replace(merged[-1], stop=start + steps)
         else:
-            merged.append(Stretch(start, start + steps, shares, reset))
+            merged.append(Stretch(start, start + steps, shares, reset, reread))
         start += steps
     return tuple(merged)
 
@@ -131,7 +149,7 @@ class Path:
         before = f'{{"batch":{canonical(self.run.batch)},"chain":['
         for s in self.stretches:
             before += f"[{s.start},"
-            after = f",{canonical([s.shares, s.reset_optimizer])[1:]}"
+            after = f",{canonical(list(s.inputs))[1:]}"
             pieces.append((s.start, s.stop, before, f"{after}]}}"))
             before += f"{s.stop}{after},"
         return pieces

@@ -186,7 +186,9 @@ class Share:
 class Phase:
     """A stretch of training on one mixture under one schedule. Durations are in tokens.
 
-    `name` is for people (axes, tables); it is no part of a state's identity.
+    `name` is for people (axes, tables); it is no part of a state's identity. Corpora in `reread`
+    are read from their beginning again (literal replay: the very windows of the phases before),
+    all others from where the run has come to in them (unseen replay).
     """
 
     name: str
@@ -194,6 +196,7 @@ class Phase:
     mixture: tuple[Share, ...]
     schedule: tuple[Stage, ...]
     reset_optimizer: bool = False
+    reread: tuple[str, ...] = field(default=(), metadata=CAME_LATER)
 
     def __post_init__(self) -> None:
         where = f"phase {self.name!r}"
@@ -202,6 +205,9 @@ class Phase:
         _require(len(self.mixture) > 0, f"{where}: mixture", [], "needs a corpus")
         names = [share.corpus for share in self.mixture]
         _require(len(set(names)) == len(names), f"{where}: mixture", names, "names a corpus twice")
+        known = len(set(self.reread)) == len(self.reread) and set(self.reread) <= set(names)
+        allowed = f"each once, of the mixture's {', '.join(names)}"
+        _require(known, f"{where}: reread", list(self.reread), allowed)
         total = math.fsum(share.weight for share in self.mixture)
         _require(abs(total - 1) < 1e-9, f"{where}: mixture weights sum to", total, "must sum to 1")
         open_ended = [stage for stage in self.schedule if stage.tokens is None]

@@ -119,7 +119,7 @@ def origin_after(
     stream = Stream(path, plan.by_digest)
     shares, windows = stream.stopped_in(step)
     before_lr = path.origin.lr if path.origin is not None else 0.0
-    read = sorted((digest, count) for digest, count in stream.cursors(step).items() if count)
+    read = sorted((digest, count) for digest, count in stream.places(step).items() if count)
     return Origin(
         model=run.model,
         optimizer=moments,

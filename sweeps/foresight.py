@@ -29,15 +29,18 @@ class Expected:
 
     `points` holds the law's variables, a value a reading; `noise` is the standard deviation of a
     reading about the law, in the unit of the law's response. `arms` are those for which it is made.
+    `rates` are learning-rate curves by name, for a law that reads them (`points` then name the
+    `curve` as well).
     """
 
     what: str
     law: str
     params: Mapping[str, float]
-    points: Mapping[str, Sequence[float]]
+    points: Mapping[str, Sequence[Any]]
     noise: float
     prior: str
     arms: tuple[str, ...] = ()
+    rates: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def _expected(one: Expected) -> dict[str, Any]:
         found.update(low=None, high=None, by_log=False, wide=True)
     if points.empty:
         return row
-    known = expected_intervals(one.law, one.params, points, one.noise)
+    known = expected_intervals(one.law, one.params, points, one.noise, rates=one.rates)
     row["condition"] = known.condition if math.isfinite(known.condition) else None
     row["identified"] = known.condition < ILL_CONDITIONED
     for name, value, by_log, half in known.table()[

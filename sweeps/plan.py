@@ -256,7 +256,7 @@ def _check(run: RunSpec, corpora: Mapping[str, Corpus]) -> None:
 def data_of(run: RunSpec) -> Any:
     """What decides on the data of a run's steps. Grids share mixtures and schedules between runs
     (`Grid.points`), so that who is the same object tells most of them apart."""
-    phases = tuple([(p.tokens, id(p.mixture), p.reset_optimizer) for p in run.phases])
+    phases = tuple([(p.tokens, id(p.mixture), p.reset_optimizer, p.reread) for p in run.phases])
     return phases, run.batch, run.model.context, run.start
 
 
@@ -320,9 +320,7 @@ class _States:
                 prefix: Any = sha256(path.lr[:step].tobytes()).digest()
             else:
                 prefix = tuple(
-                    (s.start, min(s.stop, step), s.shares, s.reset_optimizer)
-                    for s in path.stretches
-                    if s.start < step
+                    (s.start, min(s.stop, step), s.inputs) for s in path.stretches if s.start < step
                 )
             number = self.known[key] = self.numbers.setdefault(prefix, len(self.numbers))
         return number
