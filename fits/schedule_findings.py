@@ -99,9 +99,7 @@ def findings(data: Curves, asked: Asked, corpus: str, notes: list[str]) -> Findi
         fits=list(mean.values()),
         figures=figures,
         notes=[*notes, *_notes(mean)],
-        readings={
-            one.name: one.frame.replace({np.nan: None}).to_dict("records") for one in tables
-        },
+        readings={one.name: one.frame.replace({np.nan: None}).to_dict("records") for one in tables},
         evidence=evidence(data, missed, asked),
         measured=measured(missed),
     )

@@ -41,7 +41,7 @@ class Curves:
 
     @cached_property
     def _by_place(self) -> dict[tuple[str, Any], pd.DataFrame]:
-        return {place: rows for place, rows in self.rows.groupby(["curve", "unit"], sort=True)}
+        return dict(iter(self.rows.groupby(["curve", "unit"], sort=True)))
 
     def of(self, name: str, unit: Any) -> pd.DataFrame:
         """Rows of one curve and unit, by step. Raises Refused."""
@@ -176,9 +176,7 @@ def errors(
     return pd.DataFrame(found, columns=[*columns, "curve_error"])
 
 
-def along(
-    data: Curves, fits: Mapping[str, Fit], names: Sequence[str], after: int
-) -> pd.DataFrame:
+def along(data: Curves, fits: Mapping[str, Fit], names: Sequence[str], after: int) -> pd.DataFrame:
     """Mean curves over units and what laws say of them: curve, step, units, loss_nats, low, high
     (least and most over units), and a column a law."""
     parts = []
