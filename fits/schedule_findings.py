@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fits.engine.uncertainty import mean_interval
-from fits.figures.schedule_figures import curve_figure, error_figure, rate_figure
+from fits.figures.schedule_figures import curve_figure, error_figure, loss_figure, rate_figure
 from fits.report import Findings, Table
 from fits.result import Fit
 from fits.schedule_foretold import measured
@@ -47,6 +47,11 @@ class Asked:
     gains: Mapping[str, Pair]
     differences: Mapping[str, Pair]
     rewarmed: Pair
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Curves on which laws are drawn: those at another peak would lie off the page."""
+        return (*self.fitted, *self.ranked, self.rewarmed[0])
 
 
 def findings(data: Curves, asked: Asked, corpus: str, notes: list[str]) -> Findings:
@@ -89,9 +94,11 @@ def findings(data: Curves, asked: Asked, corpus: str, notes: list[str]) -> Findi
     if len(rewarming):
         caption = "Loss behind a rewarmed rate, less that at which the decayed curve had ended."
         tables.insert(4, Table("rewarming", caption, rewarming))
-    lines = along(data, mean, [*asked.fitted, *asked.held], asked.after)
+    lines = along(data, mean, asked.shown, asked.after)
     figures = [rate_figure(data.rates), curve_figure(lines, asked.fitted, asked.laws, corpus)]
-    if len(missed):
+    if len(ranked):
+        best = str(ranked["law"].iloc[0])
+        figures.insert(1, loss_figure(lines, asked.fitted, best, asked.shown, corpus))
         figures.append(error_figure(missed, asked.ranked))
     return Findings(
         headline=_headline(ranked, apart),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _PLACES = 400  # of a curve of rates that is drawn
-_ACROSS = 3  # panels
+_MOST = 3.0  # % of the loss that a panel of errors shows
 
 
 def rate_figure(rates: "Rates") -> Figure:
@@ -46,6 +46,39 @@ def rate_figure(rates: "Rates") -> Figure:
     return Figure("schedules", caption, table, draw, (PAGE_INCHES, 2.6))
 
 
+def loss_figure(
+    lines: pd.DataFrame, fitted: Sequence[str], law: str, names: Sequence[str], corpus: str
+) -> Figure:
+    """Losses along fitted and unseen curves with one law through them.
+
+    lines: of `fits.schedules.along`; names: the curves to show.
+    """
+    table = lines[lines["curve"].isin(names)][["curve", "step", "units", "loss_nats", law]]
+
+    def draw(canvas: "Canvas") -> None:
+        panels = canvas.subplots(1, 2, sharey=True)
+        shown = {
+            "fitted": [name for name in names if name in fitted],
+            "foretold": [name for name in names if name not in fitted],
+        }
+        for axes, (title, mine) in zip(panels, shown.items(), strict=True):
+            for k, (name, colour) in enumerate(zip(mine, CATEGORIES, strict=False)):
+                rows = table[table["curve"] == name]
+                at = {"color": colour, "zorder": 3 - 0.1 * k}  # the first lies on top
+                axes.plot(rows["step"], rows["loss_nats"], ".", markersize=2.5, **at)
+                axes.plot(rows["step"], rows[law], linewidth=0.9, label=name, **at)
+            axes.set_title(title)
+            axes.set_xlabel("step")
+            axes.legend()
+        panels[0].set_ylabel(f"loss on {corpus} (nats/token)")
+
+    caption = (
+        f"Loss on {corpus}, mean over seeds (points), and {law}, the law that misses unseen curves "
+        "least, fitted to the mean of the curves on the left (lines)."
+    )
+    return Figure("loss_curves", caption, table, draw, (PAGE_INCHES, 3.2))
+
+
 def curve_figure(
     lines: pd.DataFrame, fitted: Sequence[str], laws: Sequence[str], corpus: str
 ) -> Figure:
@@ -59,31 +92,30 @@ def curve_figure(
         table[f"{law} error"] = 100 * (lines[law] / lines["loss_nats"] - 1)
 
     def draw(canvas: "Canvas") -> None:
-        panels = _panels(canvas, names, 5, sharex=False, sharey=True)
+        panels = _panels(canvas, names, 4, sharex=False)
         for name, axes in panels.items():
             rows = table[table["curve"] == name]
-            axes.axhline(0, color="black", linewidth=0.7)
-            for column, sign in (("low", -1), ("high", 1)):
-                spread = 100 * (rows[column] / rows["loss_nats"] - 1)
-                label = "range of seeds" if sign > 0 else None
-                axes.plot(rows["step"], spread, color="#999999", linewidth=0.7, label=label)
+            low, high = (100 * (rows[end] / rows["loss_nats"] - 1) for end in ("low", "high"))
+            axes.fill_between(
+                rows["step"], low, high, color="#CCCCCC", linewidth=0, label="range of seeds"
+            )
             for law, colour in zip(laws, CATEGORIES, strict=False):
-                axes.plot(rows["step"], rows[f"{law} error"], color=colour, label=law)
+                axes.plot(rows["step"], rows[f"{law} error"], color=colour, linewidth=1, label=law)
             axes.set_title(f"{name}, fitted" if name in fitted else name)
             axes.set_xscale("log")
-            axes.set_ylim(-3, 3)
+            axes.set_ylim(-_MOST, _MOST)
             _step_ticks(axes)
         canvas.supxlabel("step", fontsize=8.5)
         canvas.supylabel("predicted less measured (% of the loss)", fontsize=8.5)
         handles, labels = next(iter(panels.values())).get_legend_handles_labels()
-        canvas.legend(handles, labels, loc="outside lower center", ncols=5)
+        canvas.legend(handles, labels, loc="outside upper center", ncols=5)
 
     caption = (
         f"Laws fitted to the mean loss on {corpus} over seeds of the curves marked as fitted: "
-        "predicted less measured, in % of the loss, along these and unseen curves; grey, the least "
-        "and the most of the seeds. Beyond 3 % not shown."
+        "predicted less measured, in % of the loss, along these and unseen curves; grey, the range "
+        f"of the seeds. Beyond {_MOST:g} % not shown."
     )
-    return Figure("law_curves", caption, table, draw, (PAGE_INCHES, 4.0))
+    return Figure("law_curves", caption, table, draw, (PAGE_INCHES, 4.2))
 
 
 def error_figure(missed: pd.DataFrame, ranked: Sequence[str]) -> Figure:
@@ -94,6 +126,7 @@ def error_figure(missed: pd.DataFrame, ranked: Sequence[str]) -> Figure:
     def draw(canvas: "Canvas") -> None:
         axes = canvas.subplots()
         width = 0.8 / len(laws)
+        shown = [name.replace("-", "-\n") + ("" if name in ranked else " *") for name in names]
         for k, law in enumerate(laws):
             colour, marker = CATEGORIES[k], _MARKERS[k]
             for place, name in enumerate(names):
@@ -105,7 +138,7 @@ def error_figure(missed: pd.DataFrame, ranked: Sequence[str]) -> Figure:
                 )  # fmt: skip
                 mean = rows["curve_error"].mean()
                 axes.hlines(mean, at - width * 0.4, at + width * 0.4, color=colour, linewidth=1.8)
-        axes.set_xticks(range(len(names)), [f"{n}{'' if n in ranked else ' *'}" for n in names])
+        axes.set_xticks(range(len(names)), shown, fontsize=7)
         axes.grid(visible=False, axis="x")
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
