@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fits.errors import Refused
-from fits.schedules import PERCENT, Curves, UnitFits, errors, unit_fits
+from fits.schedules import PERCENT, Curves, UnitFits, errors, predicted_losses, unit_fits
 
 COLUMNS = ("name", "predicted", "low", "high", "unit", "how")
 
@@ -59,9 +59,8 @@ def foretell(
         usual, worst = float(before["curve_error"].mean()), float(before["curve_error"].max())
         mine = [one for (name, _), one in fits.items() if name == law]
         for name in held:
-            last = pd.DataFrame({"curve": [name], "step": [data.end(name)]})
-            rates = {name: data.rates[name]}
-            each = [one.predict(last, rates=rates)["predicted"].iloc[0] for one in mine]
+            last = [data.end(name)]
+            each = [predicted_losses(one, data.rates[name], last)[0] for one in mine]
             middle = float(np.mean(each))
             how = f"mean of {len(each)} seeds' fits; +- the worst end error of a curve left out"
             ends = middle * (1 - worst_end), middle * (1 + worst_end)

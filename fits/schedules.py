@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fits.engine.uncertainty import mean_interval
 from fits.errors import Refused
 from fits.fitting import fit
+from fits.form import RATES
+from fits.rates import Rates
 from fits.result import Fit
 
-Rates = Mapping[str, Any]  # curve -> the learning rate of every step, [T]
+RatesByCurve = Mapping[str, Any]  # curve -> the learning rate of every step, [T]
 UnitFits = Mapping[tuple[str, Any], Fit]  # (law, unit) -> the law fitted to that unit's curves
 
 PERCENT = 100.0
@@ -37,7 +40,7 @@ class Curves:
     """
 
     rows: pd.DataFrame
-    rates: Rates
+    rates: RatesByCurve
 
     @cached_property
     def _by_place(self) -> dict[tuple[str, Any], pd.DataFrame]:
@@ -69,7 +72,7 @@ class Curves:
         return float(self.of(name, unit)["loss_nats"].iloc[-1])
 
 
-def curves(results: pd.DataFrame, corpus: str, rates: Rates) -> Curves:
+def curves(results: pd.DataFrame, corpus: str, rates: RatesByCurve) -> Curves:
     """Losses on a corpus of the arms that `rates` names. Runs that diverged take no part.
 
     Raises Refused on missing columns, and where nothing is left.
@@ -140,6 +143,13 @@ def _fit_rows(data: Curves, fitted: Sequence[str], unit: Any, after: int) -> pd.
     return rows[rows["step"] >= after].drop_duplicates(["segment", "step"])
 
 
+def predicted_losses(one: Fit, rate: Any, steps: Any) -> NDArray[np.float64]:
+    """What a fitted law says at steps [n] of a curve with this rate a step: nats, [n]."""
+    at = np.asarray(steps, np.int64)
+    places = Rates({"curve": rate}, ["curve"] * len(at), at)
+    return np.asarray(one.law.predict(one.params, {RATES: places}), np.float64)
+
+
 def errors(
     data: Curves, fits: UnitFits, fitted: Sequence[str], held: Sequence[str], after: int
 ) -> pd.DataFrame:
@@ -158,8 +168,8 @@ def errors(
             rows = rows[(rows["step"] >= after) & ~rows["segment"].isin(seen)]
             if rows.empty:
                 continue
-            predicted = one.predict(rows, rates={name: data.rates[name]})["predicted"]
-            miss = PERCENT * (predicted / rows["loss_nats"] - 1)
+            predicted = predicted_losses(one, data.rates[name], rows["step"])
+            miss = PERCENT * (predicted / rows["loss_nats"].to_numpy() - 1)
             found.append(
                 {
                     "law": law,
@@ -167,8 +177,8 @@ def errors(
                     "unit": unit,
                     "rows": len(rows),
                     "loss_end": float(rows["loss_nats"].iloc[-1]),
-                    "predicted_end": float(predicted.iloc[-1]),
-                    "end_error": float(miss.iloc[-1]),
+                    "predicted_end": float(predicted[-1]),
+                    "end_error": float(miss[-1]),
                     "curve_error": float(np.sqrt(np.mean(miss**2))),
                 }
             )
@@ -190,7 +200,7 @@ def along(data: Curves, fits: Mapping[str, Fit], names: Sequence[str], after: in
         mean.columns = pd.Index(["step", "loss_nats", "low", "high", "units"])
         mean.insert(0, "curve", name)
         for law, one in fits.items():
-            mean[law] = one.predict(mean, rates={name: data.rates[name]})["predicted"]
+            mean[law] = predicted_losses(one, data.rates[name], mean["step"])
         parts.append(mean)
     if not parts:
         raise Refused(f"no curve is there to its end: {', '.join(names)}")

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-    from fits.schedules import Rates
+    from fits.schedules import RatesByCurve
 
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _PLACES = 400  # of a curve of rates that is drawn
 _MOST = 3.0  # % of the loss that a panel of errors shows
 
 
-def rate_figure(rates: "Rates") -> Figure:
+def rate_figure(rates: "RatesByCurve") -> Figure:
     """The rate of every step, a panel a schedule, on common axes."""
     parts = []
     for name, rate in rates.items():
