@@ -15,6 +15,7 @@ from lab.schedule import realise
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, Stage, decay, hold, warm
 from sweeps.foresight import Expected, Foreseen
 from sweeps.grid import Grid
+from sweeps.peak_rates import peak_rule
 from sweeps.study import Study
 from sweeps.sweep import Evaluations, Sweep
 
@@ -79,29 +80,39 @@ class Scale:
 # The three texts together, 13.5 M training tokens: a longer curve at tiny reads half of them.
 UNION = "prose+docs+code"
 
+LOWER = 8  # times below the peak of the rule lies the low peak
+
+
+def _peaks(scale: str, width: int, tokens: int) -> tuple[float, float]:
+    peak = peak_rule(scale).peak_lr(width, tokens)
+    return peak, peak / LOWER
+
+
 SCALES = {
     "smoke": Scale(
         model=ModelSpec(12, 1, 1, 32, 32),
         seeds=2,
         batch=16,
         warm=8,
-        told=Settings(UNION, 81_920, peak=0.03, low=0.004, skip=5120, windows=64),
+        told=Settings(UNION, 81_920, *_peaks("smoke", 12, 81_920), skip=5120, windows=64),
     ),
-    # The peak is of a probe with 800 steps, where a cool-down gained .066 nats. At 2e-3 it gained
-    # .006 there and .028 with 1600 steps (seeds 90 and 91): the low peak is half of that, untried.
+    # Of a probe with seeds 90 and 91 at this length, which are not the study's: at the peak 8e-3 a
+    # cool-down gained .089 nats, at 2e-3 .028. Half of that, the low peak, was not tried before.
     "tiny": Scale(
         model=ModelSpec(24, 2, 2, 64, 64),
         seeds=10,
         batch=32,
         warm=40,
-        told=Settings(UNION, 3_276_800, peak=8e-3, low=1e-3, skip=204_800),
+        told=Settings(UNION, 3_276_800, *_peaks("tiny", 24, 3_276_800), skip=204_800),
     ),
     "small": Scale(
         model=ModelSpec(384, 6, 6, 1024, 512),
         seeds=3,
         batch=128,
         warm=200,
-        told=Settings(UNION, 262_144_000, 2e-3, 2e-4, skip=32_768_000, windows=1024),
+        told=Settings(
+            UNION, 262_144_000, *_peaks("small", 384, 262_144_000), skip=32_768_000, windows=1024
+        ),
     ),
     # A model of the smallest size of Luo et al. 2025, 25 M without embeddings; the rest is ours.
     "paper": Scale(
@@ -109,7 +120,13 @@ SCALES = {
         seeds=3,
         batch=128,
         warm=2000,
-        told=Settings(UNION, 6_291_456_000, 1e-3, 1e-4, skip=1_048_576_000, windows=2048),
+        told=Settings(
+            UNION,
+            6_291_456_000,
+            *_peaks("paper", 512, 6_291_456_000),
+            skip=1_048_576_000,
+            windows=2048,
+        ),
     ),
 }
 
