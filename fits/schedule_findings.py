@@ -84,16 +84,18 @@ def findings(data: Curves, asked: Asked, corpus: str, notes: list[str]) -> Findi
         ),
         Table("losses", "Loss at the last step, over the seeds that ended.", loss_table(data)),
         Table(
+            "rewarming",
+            "Loss behind a rewarmed rate, less that at which the decayed curve had ended.",
+            rewarming_table(data, *asked.rewarmed),
+        ),
+        Table(
             "laws",
             "Laws on the fitted curves, mean over seeds: what is not identified should not be "
             "quoted, though the curve that it gives may be sound.",
             law_table(mean),
         ),
     ]
-    rewarming = rewarming_table(data, *asked.rewarmed)
-    if len(rewarming):
-        caption = "Loss behind a rewarmed rate, less that at which the decayed curve had ended."
-        tables.insert(4, Table("rewarming", caption, rewarming))
+    tables = [one for one in tables if len(one.frame)]  # later curves may not be there yet
     lines = along(data, mean, asked.shown, asked.after)
     figures = [rate_figure(data.rates), curve_figure(lines, asked.fitted, asked.laws, corpus)]
     if len(ranked):
