@@ -216,6 +216,8 @@ def by_law(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     table: of `errors`.
     """
     chosen = table[table["curve"].isin(list(names))]
+    if chosen.empty:
+        return pd.DataFrame()
     each = chosen.pivot_table(index="unit", columns=["law", "curve"], values="curve_error")
     wanted = [(law, name) for law in dict.fromkeys(table["law"]) for name in names]
     each = each.reindex(columns=pd.MultiIndex.from_tuples(wanted, names=["law", "curve"])).dropna()

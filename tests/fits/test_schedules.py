@@ -77,6 +77,7 @@ def test_the_law_that_made_the_losses_misses_nothing(data: Curves) -> None:
     gained = gain(missed, *LAWS, ["wsd", "longer"])
     assert np.mean(list(gained.values())) == pytest.approx(more["more_than_best"])
     assert gain(missed, "annealing", "functional", ["wsd"]) == {}
+    assert gain(missed[:0], *LAWS, ["wsd"]) == {}
     with pytest.raises(Refused, match="no seed has all of the curves wsd, other"):
         ranking(missed, ["wsd", "other"])
 
