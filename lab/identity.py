@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from lab.errors import Refused
 from lab.schedule import Rates, boundaries, realise
@@ -28,20 +29,48 @@ class Stretch:
     """Steps start..stop on one mixture: what `lab.mixture` turns into window indices.
 
     `shares` holds (corpus digest, weight in units of 2^-32), weight 0 left out, in the spec's
-    order.
+    order. `order` says how the windows are sorted, or is None.
     """
 
     start: int
     stop: int
     shares: tuple[tuple[str, int], ...]
     reset_optimizer: bool
+    order: "Order | None" = None
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What decides on the data of its steps beside their number, as it is written."""
+        plain = (self.shares, self.reset_optimizer)
+        if self.order is None:
+            return plain
+        # sorted is what the stretch reads as a whole: its first steps are those of no shorter one
+        return (*plain, ("order", self.order.kind, self.order.digests, self.stop))
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of windows by a score; `digests` are of the scores of each share's corpus.
+
+    The score's name is for who reads the scores, and no part of an identity.
+    """
+
+    kind: str
+    score: str
+    digests: tuple[str, ...]
+
+
+def scores_of(corpus: str, score: str) -> str:
+    """Name under which the digest of a corpus's scores stands among the digests of corpora."""
+    return f"{corpus}:{score}"
 
 
 def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
     """The phases of a run, merged where nothing but name and schedule tells them apart.
 
-    `digests` maps corpus name to content digest. Raises Refused on one text under two names: a
-    corpus has one cursor.
+    `digests` maps corpus name to content digest, and `scores_of` a corpus to that of its scores,
+    where a phase orders it by them: such a phase is sorted by itself and merged with none. Raises
+    Refused on one text under two names: a corpus has one cursor.
     """
     merged: list[Stretch] = []
     start = 0
@@ -54,11 +83,17 @@ def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
         if len({digest for digest, _ in shares}) < len(shares):
             names = [share.corpus for share in phase.mixture]
             raise Refused(f"phase {phase.name!r}: mixture = {names}: two of these are one text")
+        order = None
+        if phase.order != "uniform":
+            read = [share.corpus for share in phase.mixture if round(share.weight * WEIGHT_ONE) > 0]
+            found = tuple(digests[scores_of(corpus, phase.score)] for corpus in read)
+            order = Order(phase.order, phase.score, found)
         reset = phase.reset_optimizer and start > 0
-        if merged and merged[-1].shares == shares and not reset:
+        alike = merged and (merged[-1].shares, merged[-1].order, order) == (shares, None, None)
+        if alike and not reset:
             merged[-1] = dataclasses.replace(merged[-1], stop=start + steps)
         else:
-            merged.append(Stretch(start, start + steps, shares, reset))
+            merged.append(Stretch(start, start + steps, shares, reset, order))
         start += steps
     return tuple(merged)
 
@@ -119,7 +154,7 @@ class Path:
         before = f'{{"batch":{canonical(self.run.batch)},"chain":['
         for s in self.stretches:
             before += f"[{s.start},"
-            after = f",{canonical([s.shares, s.reset_optimizer])[1:]}"
+            after = f",{canonical(list(s.inputs))[1:]}"
             pieces.append((s.start, s.stop, before, f"{after}]}}"))
             before += f"{s.stop}{after},"
         return pieces

@@ -9,6 +9,7 @@ when it cannot be a run. What follows from a spec stands elsewhere: the learning
 import dataclasses
 import json
 import math
+import re
 import sys
 import types
 import typing
@@ -26,6 +27,8 @@ OptimizerName = Literal["adamw", "muon"]
 Parametrisation = Literal["standard", "mup"]
 MAX_SEED = 2**32 - 1
 LARGEST = sys.float_info.max
+ORDER = re.compile(r"uniform|ascending|descending|folded:([2-9]|[1-9][0-9]{1,3})")
+SCORE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # Fields that came after states had been identified: canonical JSON leaves them out at their
 # default, so that the identities of those states stay.
 CAME_LATER = {"came_later": True}
@@ -184,7 +187,9 @@ class Share:
 class Phase:
     """A stretch of training on one mixture under one schedule. Durations are in tokens.
 
-    `name` is for people (axes, tables); it is no part of a state's identity.
+    `name` is for people (axes, tables); it is no part of a state's identity. `order` is that of the
+    windows it reads of each corpus, by a `score` of their documents (`lab.order`): `uniform` (by
+    none), `ascending` (the best last), `descending`, or `folded:k`, k times ascending.
     """
 
     name: str
@@ -192,6 +197,8 @@ class Phase:
     mixture: tuple[Share, ...]
     schedule: tuple[Stage, ...]
     reset_optimizer: bool = False
+    order: str = field(default="uniform", metadata=CAME_LATER)
+    score: str = field(default="truth", metadata=CAME_LATER)
 
     def __post_init__(self) -> None:
         where = f"phase {self.name!r}"
@@ -204,6 +211,10 @@ class Phase:
         _require(abs(total - 1) < 1e-9, f"{where}: mixture weights sum to", total, "must sum to 1")
         open_ended = [stage for stage in self.schedule if stage.tokens is None]
         fixed = sum(stage.tokens for stage in self.schedule if stage.tokens is not None)
+        allowed = "uniform, ascending, descending, or folded:k for k in 2..9999"
+        _require(bool(ORDER.fullmatch(self.order)), f"{where}: order", self.order, allowed)
+        allowed = "must name a score: small letters, digits, - and _"
+        _require(bool(SCORE.fullmatch(self.score)), f"{where}: score", self.score, allowed)
         label = f"{where}: schedule"
         _require(len(open_ended) <= 1, label, "tokens null", "only one stage may take the rest")
         if open_ended:
