@@ -63,8 +63,9 @@ def findings(
         ),
         Table(
             "best_ends",
-            "End rate of the least loss among those tried (mean over seeds with t intervals), and "
-            "that loss.",
+            "Best end rate, as a share of the peak: vertex of a parabola in its root through "
+            "the least loss and its neighbours (mean over seeds with t intervals); and the least "
+            "loss among the end rates tried.",
             best,
         ),
         Table(

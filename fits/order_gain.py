@@ -2,7 +2,7 @@
 
 The independent unit is the seed: runs of one seed draw the same initial weights and read the same
 windows whatever their order, so gains are paired. Effects are nats of loss on clean text; a best
-end rate is read off the end rates tried, whose upper end is a constant rate.
+end rate lies between 0 and a constant rate, which is as far as a decay can go.
 """
 
 import math
@@ -113,11 +113,24 @@ def lines(pays: pd.DataFrame) -> dict[int, float]:
 
 
 def best_ends(ends: pd.DataFrame, side: str, order: str, shape: str) -> dict[int, float]:
-    """By unit the end rate, as a share of the peak, of the least loss without averaging."""
+    """By unit the end rate e of the least loss, as a share of the peak, without averaging.
+
+    The vertex of the parabola in sqrt(e), a scale on which the end rates lie about evenly, through
+    the least loss and its neighbours; a least loss at 0 or 1 is there, since no rate lies beyond.
+    """
     mine = (ends["side"] == side) & (ends["order"] == order) & (ends["shape"] == shape)
     rows = ends[mine & (ends["average"] == STATE) & np.isfinite(ends["loss_nats"])]
-    least = rows.loc[rows.groupby("unit")["loss_nats"].idxmin()]
-    return {int(u): float(e) for u, e in zip(least["unit"], least["end_ratio"], strict=True)}
+    found = {}
+    for unit, each in rows.groupby("unit"):
+        each = each.sort_values("end_ratio")
+        x, y = np.sqrt(each["end_ratio"].to_numpy()), each["loss_nats"].to_numpy()
+        best = float(x[k := int(y.argmin())])
+        if 0 < k < len(x) - 1:
+            around = slice(k - 1, k + 2)
+            bend, slope, _ = np.polyfit(x[around] - best, y[around], 2)
+            best -= slope / (2 * bend) if bend > 0 else 0.0  # flat: all three are alike
+        found[int(unit)] = float(best**2)
+    return found
 
 
 Losses = Mapping[tuple[str, float, str], Mapping[int, float]]  # order, end ratio, average -> unit

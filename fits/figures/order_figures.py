@@ -26,7 +26,7 @@ def interaction_figure(ends: pd.DataFrame, shape: str, average: str, text: str) 
     sides = _sides(rows)
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, max(1, len(sides)), sharey=True, squeeze=False)[0]
+        panels = canvas.subplots(1, max(1, len(sides)), squeeze=False)[0]
         for axes, (side, peak) in zip(panels, sides.items(), strict=False):
             here = rows[rows["side"] == side]
             places = sorted(here["end_ratio"].unique())
@@ -108,6 +108,8 @@ def payoff_figure(pays: pd.DataFrame, chosen: Mapping[str, float]) -> Figure:
                 side, (peak, 1.0), xycoords=("data", "axes fraction"), ha="center", va="bottom"
             )
         axes.set_xscale("log", base=2)
+        axes.set_xticks([*at.index], [f"{peak:.2g}" for peak in at.index])
+        axes.minorticks_off()
         axes.set_xlabel("peak rate")
         axes.set_ylabel("loss at a constant rate\nless that at an end rate of 0 (nats)")
 

@@ -98,7 +98,7 @@ SCALES = {
         batch=16,
         warm=4,
         told=Settings(
-            "prose", _octaves(4, 4), 2.0**-9, 2.0**-5, 40_960, (1.0, 0.1, 0.0), windows=64
+            "prose", _octaves(4, 3), 2.0**-9, 2.0**-5, 40_960, (1.0, 0.1, 0.0), windows=64
         ),
     ),
     "tiny": Scale(
