@@ -13,7 +13,7 @@ weights and order of the data of all widths and rates alike.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from fits.parabola import parabola
 
 Floats = NDArray[np.float64]
 Bounds = tuple[float, float]
-Key = tuple[str, int]  # parametrisation, width
+Key = tuple[str, int, int]  # parametrisation, width, tokens
 
 WINDOW = 2.0  # octaves to each side of the least loss that the parabola goes through
 MIN_PLACES = 3  # of a parabola
@@ -38,16 +38,16 @@ _SAME = 1e-6  # octaves: a rate so near to the end of those tried is that end
 def rate_ends(results: pd.DataFrame, arms: Mapping[str, Key], corpus: str) -> pd.DataFrame:
     """One row per run that ended, or diverged: its loss on `corpus` at its end, inf if diverged.
 
-    `results` is the tidy table of a sweep whose arms differ in parametrisation and width, and runs
-    of an arm in seed and `pretrain_peak_lr`. Columns: parametrisation, width, unit (the seed), lr
-    (peak), loss_nats, epochs. Raises Refused.
+    `results` is the tidy table of a sweep whose arms differ in parametrisation, width and tokens,
+    and runs of an arm in seed and `pretrain_peak_lr`. Columns: parametrisation, width, tokens, unit
+    (the seed), lr (peak), loss_nats, epochs. Raises Refused.
     """
     needed = {"arm", "run", "seed", "pretrain_peak_lr", "status", "step", "corpus"}
     missing = sorted((needed | {"loss_nats", "epochs"}) - set(results.columns))
     if missing:
         raise Refused(f"the table lacks {', '.join(missing)}")
     if twice := len(arms) - len(set(arms.values())):
-        raise Refused(f"{twice} arms are of a parametrisation and width that another arm has")
+        raise Refused(f"{twice} arms are of a parametrisation, width and tokens that another has")
     known = results["status"].isin(["done", "diverged"]) & results["arm"].isin(list(arms))
     rows = results[known & (results["corpus"] == corpus)]
     if rows.empty:
@@ -59,6 +59,7 @@ def rate_ends(results: pd.DataFrame, arms: Mapping[str, Key], corpus: str) -> pd
         {
             "parametrisation": [arms[name][0] for name in ends["arm"]],
             "width": [arms[name][1] for name in ends["arm"]],
+            "tokens": [arms[name][2] for name in ends["arm"]],
             "unit": ends["seed"].to_numpy(),
             "lr": ends["pretrain_peak_lr"].to_numpy(np.float64),
             "loss_nats": np.where(ended, ends["loss_nats"], np.inf),
@@ -68,7 +69,7 @@ def rate_ends(results: pd.DataFrame, arms: Mapping[str, Key], corpus: str) -> pd
     # standard before mup, in the order in which the arms were given
     order = {name: k for k, name in enumerate(dict.fromkeys(key[0] for key in arms.values()))}
     found["order"] = found["parametrisation"].map(order)
-    found = found.sort_values(["order", "width", "unit", "lr"]).drop(columns="order")
+    found = found.sort_values(["order", "tokens", "width", "unit", "lr"]).drop(columns="order")
     return found.reset_index(drop=True)
 
 
@@ -147,7 +148,7 @@ Curves = dict[str, dict[int, dict[int, RateCurve]]]  # parametrisation -> width 
 
 
 def rate_curves(ends: pd.DataFrame) -> Curves:
-    """The curve of every parametrisation, width and seed, of `rate_ends`."""
+    """The curve of every parametrisation, width and seed, of rows of `rate_ends` of one length."""
     found: Curves = {}
     for (kind, width, unit), rows in ends.groupby(["parametrisation", "width", "unit"], sort=False):
         curve = rate_curve(rows["lr"], rows["loss_nats"])
@@ -208,31 +209,3 @@ def copied_costs(
         except Refused as refusal:
             why = why or f"width {width}: {refusal}"
     return costs, why
-
-
-def rule_costs(
-    curves: Mapping[int, Mapping[int, RateCurve]], rule: Callable[[int], float]
-) -> tuple[dict[int, dict[int, Bounds]], str]:
-    """(width -> seed -> nats that a rule's rate costs beside the best, why not others)."""
-    costs: dict[int, dict[int, Bounds]] = {}
-    why = ""
-    for width, by_seed in curves.items():
-        costs[width] = {}
-        for unit, one in by_seed.items():
-            try:
-                costs[width][unit] = one.cost(rule(width))
-            except Refused as refusal:
-                why = why or f"width {width}: {refusal}"
-    return costs, why
-
-
-def worst(costs: Mapping[int, Mapping[int, Bounds]]) -> dict[int, Bounds]:
-    """By seed the largest cost over widths, of the seeds that have one at every width."""
-    units = set.intersection(*(set(by_seed) for by_seed in costs.values())) if costs else set()
-    return {
-        unit: (
-            max(by_seed[unit][0] for by_seed in costs.values()),
-            max(by_seed[unit][1] for by_seed in costs.values()),
-        )
-        for unit in sorted(units)
-    }

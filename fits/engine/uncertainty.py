@@ -1,6 +1,7 @@
 """How far a number can be trusted: profile, covariance, resampling by unit, t over units."""
 
 import math
+import sys
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -133,9 +134,14 @@ def unit_intervals(
         logs = name in scales and value > 0 and bool((each > 0).all())
         spread = float(np.std(np.log(each) if logs else each, ddof=1))
         half = t_quantile(level, units - 1) * spread / math.sqrt(units)
-        ends = (value * math.exp(-half), value * math.exp(min(half, 690.0)))
-        low, high = ends if logs else (value - half, value + half)
-        out[name] = Interval(low, high, f"t over {units} units")
+        if not logs:
+            out[name] = Interval(value - half, value + half, f"t over {units} units")
+            continue
+        # an end beyond the largest float is no bound: two units can lie that far apart
+        above = math.log(value) + half
+        high = math.exp(above) if above < math.log(sys.float_info.max) else None
+        note = "" if high is not None else "not bounded above"
+        out[name] = Interval(value * math.exp(-half), high, f"t over {units} units", note)
     return out
 
 

@@ -1,13 +1,13 @@
 """Figures of rates against width: losses by peak rate, best rates, a coordinate check."""
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure, ordered_colours
+from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure, ordered_colours, short_count
+from fits.rate_rule import Rule
 from fits.rate_transfer import MUP, SHOWN, STANDARD
 
 if TYPE_CHECKING:
@@ -18,30 +18,33 @@ _PLACES = 60  # of a line
 
 
 def rate_figure(ends: pd.DataFrame, best: pd.DataFrame, corpus: str) -> Figure:
-    """Loss against peak rate, a panel a parametrisation and a line a width.
+    """Loss against peak rate, a panel a parametrisation and length, and a line a width.
 
     ends: `fits.rate_transfer.rate_ends`; best: `fits.rate_transfer_findings.best_table`.
     """
-    kinds = list(dict.fromkeys(ends["parametrisation"]))
+    # standard before muP, in each the shorter length first
+    order = list(dict.fromkeys(ends["parametrisation"]))
+    kinds = dict.fromkeys(zip(ends["parametrisation"], ends["tokens"], strict=True))
+    shown = sorted(kinds, key=lambda kind: (order.index(kind[0]), kind[1]))
     widths = sorted(ends["width"].unique())
     ended = ends[np.isfinite(ends["loss_nats"])]
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
-        for axes, kind in zip(panels, kinds, strict=True):
+        panels = canvas.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, (kind, tokens) in zip(panels, shown, strict=True):
             for width, colour in zip(widths, ordered_colours(len(widths)), strict=True):
-                rows = ended[(ended["parametrisation"] == kind) & (ended["width"] == width)]
+                rows = ended[_of(ended, kind, tokens) & (ended["width"] == width)]
                 at = rows.groupby("lr")["loss_nats"].agg(["mean", "min", "max"])
                 axes.plot(at.index, at["mean"], ".-", color=colour, label=f"{width}")
                 axes.fill_between(
                     at.index, at["min"], at["max"], color=colour, alpha=0.2, linewidth=0
                 )
-                mine = best[(best["parametrisation"] == kind) & (best["width"] == width)]
+                mine = best[_of(best, kind, tokens) & (best["width"] == width)]
                 axes.plot(
                     mine["best rate"], mine["least loss"], "D", color=colour,
                     markeredgecolor="white", markersize=6,
                 )  # fmt: skip
-            axes.set_title(SHOWN[kind])
+            axes.set_title(f"{SHOWN[kind]}, {short_count(tokens)} tokens")
             _rate_axis(axes, ends["lr"])
             axes.set_xlabel("peak rate" if kind == STANDARD else "peak rate at the base width")
         panels[0].set_ylabel(f"loss on {corpus} (nats/token)")
@@ -55,35 +58,38 @@ def rate_figure(ends: pd.DataFrame, best: pd.DataFrame, corpus: str) -> Figure:
     return Figure("loss_against_rate", caption, ends, draw)
 
 
-def best_rate_figure(
-    best: pd.DataFrame, slopes: pd.DataFrame, base: int, rule: Callable[[int], float]
-) -> Figure:
-    """Best rate against width, with the power of width of each parametrisation, and the rule.
+def best_rate_figure(best: pd.DataFrame, slopes: pd.DataFrame, base: int, rule: Rule) -> Figure:
+    """Best rate against width: powers of width of each parametrisation; longer runs; the rule.
 
     best, slopes: the tables of `fits.rate_transfer_findings`.
     """
+    lengths = sorted(best["tokens"].unique())
+    longer = [(STANDARD, tokens) for tokens in lengths[1:]]
 
     def draw(canvas: "Canvas") -> None:
         axes = canvas.subplots()
-        for (_, power), colour in zip(slopes.iterrows(), CATEGORIES, strict=False):
-            kind = power["parametrisation"]
-            rows = best[(best["parametrisation"] == kind) & best["best rate"].notna()]
-            shift = 1.012 if kind == MUP else 1 / 1.012
-            width = rows["width"] * shift
+        shown = [(kind, lengths[0]) for kind in slopes["parametrisation"]] + longer
+        for k, ((kind, tokens), colour) in enumerate(zip(shown, CATEGORIES, strict=False)):
+            rows = best[_of(best, kind, tokens) & best["best rate"].notna()]
+            width = rows["width"] * (1.012 if kind == MUP else 1 / 1.012)
             axes.vlines(width, rows["best rate low"], rows["best rate high"], color=colour)
-            label = f"{SHOWN[kind]}, no exponent"
-            if math.isfinite(power["p"]):
-                label = f"{SHOWN[kind]}: width^{power['p']:.2f}"
-                if math.isfinite(power["p low"]):
-                    label += f" ({power['p low']:.2f} .. {power['p high']:.2f})"
-                line = np.geomspace(best["width"].min(), best["width"].max(), _PLACES)
-                axes.plot(line, power["c"] * (line / base) ** power["p"], color=colour)
+            label = f"{SHOWN[kind]}, {short_count(tokens)} tokens"
+            if k < len(slopes):
+                power = slopes.iloc[k]
+                label += "\nno exponent"
+                if math.isfinite(power["p"]):
+                    label = label.replace("no exponent", f"width^{power['p']:.2f}")
+                    if math.isfinite(power["p low"]):
+                        label += f" ({power['p low']:.2f} .. {power['p high']:.2f})"
+                    line = np.geomspace(best["width"].min(), best["width"].max(), _PLACES)
+                    axes.plot(line, power["c"] * (line / base) ** power["p"], color=colour)
             axes.plot(width, rows["best rate"], "o", color=colour, label=label)
         widths = sorted(best["width"].unique())
-        axes.plot(
-            widths, [rule(int(one)) for one in widths], color="black", linestyle="--",
-            linewidth=0.9, label="the rule of other studies",
-        )  # fmt: skip
+        for tokens, dashes in zip(lengths, ("--", ":", "-."), strict=False):
+            axes.plot(
+                widths, [rule(int(one), tokens) for one in widths], color="black",
+                linestyle=dashes, linewidth=0.9, label=f"rule, {short_count(tokens)} tokens",
+            )  # fmt: skip
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.set_xticks(widths, [str(one) for one in widths])
@@ -95,10 +101,15 @@ def best_rate_figure(
 
     caption = (
         "Best peak rate against width with 95 % t intervals over seeds, and the power of width "
-        "through each seed's best rates (mean exponent, 95 % t interval). Rates of muP are those "
-        "of the base width. Best rates at the edge of those tried are left out."
+        "through each seed's best rates at the shorter length (mean exponent, 95 % t interval). "
+        "Black: the rule of the other studies. Rates of muP are those of the base width. Best "
+        "rates at the edge of those tried are left out."
     )
     return Figure("best_rate", caption, best, draw, (PAGE_INCHES, 2.8))
+
+
+def _of(table: pd.DataFrame, kind: str, tokens: int) -> "pd.Series[bool]":
+    return (table["parametrisation"] == kind) & (table["tokens"] == tokens)
 
 
 def coordinate_figure(check: pd.DataFrame) -> Figure:

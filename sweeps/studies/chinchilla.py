@@ -17,7 +17,7 @@ from lab.flops import parameters, train_flops_per_token
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
 from sweeps.foresight import Expected, Foreseen, Sought
 from sweeps.grid import Grid
-from sweeps.peak_rates import RULE, peak_lr
+from sweeps.peak_rates import peak_rule
 from sweeps.study import Study
 from sweeps.sweep import Evaluations, Sweep
 
@@ -137,18 +137,16 @@ def settings(scale: str) -> Settings:
 def sweep(told: Settings, scale: str) -> Sweep:
     """An arm a size: seeds x horizons; the larger run; sizes on synthetic text."""
     chosen = SCALES[scale]
-    seeds = tuple(range(chosen.seeds))
     arms = {}
     for model in chosen.models:
         if tokens := _horizons(told, chosen, model):
-            arms[f"w{model.width}"] = _arm(told, chosen, model, told.corpus, tokens, seeds)
+            arms[f"w{model.width}"] = _arm(told, scale, model, told.corpus, tokens)
     tokens = (_tokens(told.larger, chosen, chosen.larger),)
-    arms[LARGER] = _arm(told, chosen, chosen.larger, told.corpus, tokens, seeds)
+    arms[LARGER] = _arm(told, scale, chosen.larger, told.corpus, tokens)
     for name, text in FLOORS.items():
         for model in chosen.models:
             if model.width in chosen.floors:
-                arm = _arm(told, chosen, model, text, told.floors, seeds)
-                arms[f"{name}-w{model.width}"] = arm
+                arms[f"{name}-w{model.width}"] = _arm(told, scale, model, text, told.floors)
     texts = FLOORS.values() if chosen.floors else ()
     evaluate = Evaluations((told.corpus, *texts), told.windows, "pretrain", ())
     return Sweep("chinchilla", scale, arms, evaluate)
@@ -166,21 +164,21 @@ def _horizons(told: Settings, chosen: Scale, model: ModelSpec) -> tuple[int, ...
 
 
 def _arm(
-    told: Settings,
-    chosen: Scale,
-    model: ModelSpec,
-    corpus: str,
-    horizons: tuple[int, ...],
-    seeds: tuple[int, ...],
+    told: Settings, scale: str, model: ModelSpec, corpus: str, horizons: tuple[int, ...]
 ) -> Grid:
-    phases = tuple(_phase(told, chosen, model, corpus, tokens) for tokens in horizons)
+    """Horizons share a trunk and so its rate: that of the rule at their geometric mean."""
+    chosen = SCALES[scale]
+    peak = peak_rule(scale).peak_lr(model.width, float(np.exp(np.mean(np.log(horizons)))))
+    phases = tuple(_phase(told, chosen, model, corpus, tokens, peak) for tokens in horizons)
     base = RunSpec(model, OptimizerSpec(), phases[:1], seed=0, batch=chosen.batch)
-    return Grid(base, {"seed": seeds, HORIZON: phases})
+    return Grid(base, {"seed": tuple(range(chosen.seeds)), HORIZON: phases})
 
 
-def _phase(told: Settings, chosen: Scale, model: ModelSpec, corpus: str, tokens: int) -> Phase:
+def _phase(
+    told: Settings, chosen: Scale, model: ModelSpec, corpus: str, tokens: int, peak: float
+) -> Phase:
     """A trunk at a constant rate, and its cool-down over the last share of the tokens."""
-    step, peak = chosen.batch * model.context, peak_lr(model.width)
+    step = chosen.batch * model.context
     if not 0 < told.share < 1:
         raise Refused(f"share = {told.share}: must lie between 0 and 1")
     cool = max(1, round(told.share * tokens / step)) * step
@@ -363,7 +361,8 @@ def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
     base = next(iter(asked.arms.values())).base
     notes = [
         f"Every loss is that of a run cooled down linearly over its last {told.share:.0%} to "
-        f"{told.end:g} of its peak rate, which is {RULE}; batch {base.batch} x "
+        f"{told.end:g} of its peak rate, which is {peak_rule(asked.scale)} at the geometric mean "
+        f"of a size's horizons, which share a trunk; batch {base.batch} x "
         f"{base.model.context} tokens whatever the size and horizon. Neither rate nor batch was "
         "tuned along the grid: exponents are those of this recipe.",
         f"Evaluated on {told.windows} fixed windows: intervals cover seeds, not the choice of "

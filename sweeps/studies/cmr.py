@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab.errors import Refused
-from lab.spec import RunSpec
+from lab.spec import ModelSpec, RunSpec
 from sweeps.adaptive_critical import critical_width
 from sweeps.continual_runs import RATIOS, Scale, branched, published_model, small_model
 from sweeps.foresight import Expected, Foreseen, Sought, named
 from sweeps.grid import Grid
+from sweeps.peak_rates import peak_rule
 from sweeps.study import Study
 from sweeps.sweep import Evaluations, Sweep
 
@@ -40,7 +41,14 @@ class Settings:
     per_octave: int = 1
 
 
-# Peak rates of the tiny sizes: .2 / width, the best of five rates tried at each (see the README).
+def _tiny(width: int) -> tuple[ModelSpec, float]:
+    """A size of scale tiny and its peak rate: by the rule, at the tokens of the trunk."""
+    model = small_model(width, 2, 2, 64)
+    return model, peak_rule("tiny").peak_lr(width, TINY_TRUNK * TINY_BATCH * model.context)
+
+
+TINY_TRUNK, TINY_BATCH = 960, 32
+
 SCALES = {
     "smoke": Scale(
         sizes=(
@@ -57,12 +65,12 @@ SCALES = {
     ),
     "tiny": Scale(
         sizes=(
-            ("w24", small_model(24, 2, 2, 64), 8e-3, 3),
-            ("w40", small_model(40, 2, 2, 64), 5e-3, 1),
-            ("w64", small_model(64, 2, 2, 64), 3e-3, 1),
+            ("w24", *_tiny(24), 3),
+            ("w40", *_tiny(40), 1),
+            ("w64", *_tiny(64), 1),
         ),
-        batch=32,
-        trunk=960,
+        batch=TINY_BATCH,
+        trunk=TINY_TRUNK,
         trunk_warm=40,
         rewarm=16,
         horizons=(80, 120, 160, 240, 320, 480),

@@ -1,6 +1,7 @@
 """The study of the base law: its plan at every scale, its reading on losses of a known law."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from lab.errors import Refused
 from lab.flops import parameters, train_flops_per_token
 from lab.ideal import known_floor
 from sweeps.foresight import foresee
-from sweeps.peak_rates import peak_lr
+from sweeps.peak_rates import peak_rule
 from sweeps.plan import make_plan
 from sweeps.run import open_corpora
 from sweeps.studies.chinchilla import FLOORS, LARGER, PROBED, STUDY
@@ -51,11 +52,13 @@ def test_all_horizons_of_a_size_and_seed_share_one_trunk(scale: str) -> None:
 def test_every_run_is_warmed_held_and_cooled_over_the_stated_share(scale: str) -> None:
     told, sweep = ask(STUDY, scale)
     for grid in sweep.arms.values():
+        horizons = [run.phases[0].tokens for _, run in grid.points() if run.seed == 0]
+        middle = math.prod(horizons) ** (1 / len(horizons))
         for _, run in grid.points():
             (phase,) = run.phases
             assert [stage.shape for stage in phase.schedule] == ["warm", "hold", "linear"]
             rise, _, fall = phase.schedule
-            assert rise.to_lr == peak_lr(run.model.width) == 0.2 / run.model.width
+            assert rise.to_lr == peak_rule(scale).peak_lr(run.model.width, middle)
             assert fall.to_lr == pytest.approx(told.end * rise.to_lr)
             step = run.tokens_per_step
             assert fall.tokens == pytest.approx(told.share * phase.tokens, abs=0.51 * step)

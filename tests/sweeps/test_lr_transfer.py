@@ -15,10 +15,10 @@ from fits.report import Findings
 from fits.verdicts import Verdict, judge
 from lab.errors import Refused
 from sweeps.foresight import foresee
-from sweeps.peak_rates import peak_lr
+from sweeps.peak_rates import PROBED, PeakRule, peak_rule
 from sweeps.plan import make_plan
 from sweeps.run import open_corpora
-from sweeps.studies.lr_transfer import RATE, STUDY
+from sweeps.studies.lr_transfer import LONGER, RATE, STUDY
 from sweeps.study import ask, built_in
 from sweeps.sweep import Sweep
 
@@ -30,8 +30,8 @@ def test_widths_share_one_grid_of_rates_and_mup_is_based_on_the_smallest(scale: 
     told, sweep = ask(STUDY, scale)
     widths = [grid.base.model.width for grid in sweep.arms.values()]
     for name, grid in sweep.arms.items():
-        model = grid.base.model
-        assert name == f"{model.parametrisation}-w{model.width}"
+        model, longer = grid.base.model, name.endswith(LONGER)
+        assert name.removesuffix(f"-{LONGER}") == f"{model.parametrisation}-w{model.width}"
         assert grid.axes[RATE] == told.rates
         assert (
             model.mlp_width * min(widths)
@@ -40,11 +40,23 @@ def test_widths_share_one_grid_of_rates_and_mup_is_based_on_the_smallest(scale: 
         assert model.base_width == (min(widths) if model.parametrisation == "mup" else 0)
         for _, run in grid.points():
             (phase,) = run.phases
+            assert phase.tokens == (told.longer if longer else told.tokens)
             rise, _, fall = phase.schedule
             assert fall.to_lr == 0.0
             assert fall.tokens == pytest.approx(0.2 * phase.tokens, abs=0.51 * run.tokens_per_step)
             assert rise.to_lr in told.rates
-    assert widths == widths[: len(widths) // 2] * 2
+    assert {name.rpartition("-")[0] for name in sweep.arms if LONGER in name} <= set(sweep.arms)
+    short = [one for name, one in zip(sweep.arms, widths, strict=True) if LONGER not in name]
+    assert short == short[: len(short) // 2] * 2
+
+
+def test_longer_runs_go_on_from_the_trunks_of_the_shorter_ones() -> None:
+    told, sweep = ask(STUDY, "smoke")
+    plan = make_plan(sweep, open_corpora(sweep))
+    cool = round(0.2 * told.tokens / 512) * 512
+    shared = 3 * 2 * len(told.rates) * (told.tokens - cool)  # widths, seeds
+    summary = plan.summary(stack=2)
+    assert summary["tokens_naive"] - summary["tokens_shared"] == shared
 
 
 @pytest.mark.parametrize("scale", ["smoke", "tiny"])
@@ -75,13 +87,15 @@ def test_what_the_design_cannot_identify_is_said_or_refused() -> None:
 
     assert "one seed, so no interval over seeds: standard-w12" in said(axes=["seed=0"])
     assert "standard-w12: 3 rates" in said("rates=.01,.02,.001")
-    assert "standard-w96: the rule's rate 0.00208 lies beyond" in said("rates=.1,.05,.03,.01,.005")
+    assert "standard-w96: the rule's rate 0.0026 lies beyond" in said("rates=.1,.05,.03,.01,.005")
     with pytest.raises(Refused, match=r"^axis batch: lr_transfer reads only the axes seed and pre"):
         said(axes=["batch=32,64"])
     with pytest.raises(Refused, match=r"^arm standard-w12: a parabola needs three values"):
         said("rates=.01,.02")
     with pytest.raises(Refused, match=r"^share = 1\.0: must lie between 0 and 1"):
         said("share=1")
+    with pytest.raises(Refused, match=r"^longer = 458752: must be more than tokens = 458752"):
+        said("longer=458752")
     with pytest.raises(Refused, match=r"must be more than the 65536 of the warm-up"):
         said("tokens=65536")
 
@@ -89,7 +103,13 @@ def test_what_the_design_cannot_identify_is_said_or_refused() -> None:
 def test_the_rule_is_shared_and_is_no_study() -> None:
     assert "lr_transfer" in built_in()
     assert "rates" not in built_in()
-    assert [peak_lr(width) for width in (8, 80)] == [0.025, 0.0025]
+    assert peak_rule("paper") is PROBED
+    assert [PROBED.peak_lr(width, 1e9) for width in (8, 80)] == [0.025, 0.0025]
+    falling = PeakRule(0.01, 1.5, 0.5)
+    assert falling.peak_lr(24, 1e6) == 0.01
+    assert falling.peak_lr(96, 1e6) == 0.0013  # .01 / 8, to two figures
+    assert falling.peak_lr(24, 4e6) == 0.005
+    assert str(falling) == "0.01 (24 / width)^1.5 (1 M / tokens)^0.5"
 
 
 # Read ----------------------------------------------------------------------------------------
@@ -111,20 +131,24 @@ def made(
     skew: float = 0.0,
     epochs: float = 0.1,
     diverged: Callable[[str, int, float], bool] = lambda kind, width, lr: False,
+    length: float = -0.5,
 ) -> pd.DataFrame:
     """The table that a sweep would leave if loss were a parabola in log2 rate about `best`.
 
-    noise: octaves by which a seed moves the best rate; skew: cubic part, nats an octave cubed.
+    noise: octaves by which a seed moves the best rate; skew: cubic part, nats an octave cubed;
+    length: exponent by which the best rate moves with tokens, `best` that of the shortest.
     """
     random = np.random.default_rng(5)
+    shortest = min(grid.base.phases[0].tokens for grid in asked.arms.values())
     rows = []
     for arm, grid in asked.arms.items():
         model = grid.base.model
         kind, width = model.parametrisation, model.width
+        longer = math.log2(grid.base.phases[0].tokens / shortest)
         moved: dict[int, float] = {}
         for values, run in grid.points():
             seed, lr = values["seed"], values[RATE]
-            x = math.log2(lr) - best(kind, width)
+            x = math.log2(lr) - best(kind, width) - length * longer
             x -= moved.setdefault(seed, random.normal(0, noise))
             loss = 2 + 1 / width + bend * x**2 + skew * x**3 + random.normal(0, loss_noise)
             ill = diverged(kind, width, lr)
@@ -160,37 +184,48 @@ def decisions(found: dict[str, Verdict]) -> dict[str, str]:
 
 
 def test_every_statement_is_supported_where_it_holds(tiny: tuple[Any, Sweep]) -> None:
-    rule = math.log2(0.2 / 12)  # where the rule is right
-    findings, found = read(tiny, made(tiny[1], power(-1.0, 0.0, rule)))
+    rule = peak_rule("tiny")  # and it is right here
+    at_base = rule.peak_lr(12, tiny[0].tokens)
+    right = power(-rule.width_power, 0.0, math.log2(at_base))
+    length = -rule.tokens_power
+    findings, found = read(tiny, made(tiny[1], right, noise=0.05, length=length))
     assert set(decisions(found).values()) == {"supported"}
-    assert {one.units for one in found.values()} == {6}
-    assert found["standard"].effect == pytest.approx(1.0, abs=0.08)
+    units = {name: one.units for name, one in found.items()}
+    assert units == {**dict.fromkeys(units, 6), "length": 4, "rule": 4}
+    assert found["standard"].effect == pytest.approx(rule.width_power, abs=0.08)
+    assert found["length"].effect == pytest.approx(rule.tokens_power, abs=0.05)
     assert found["mup"].effect == pytest.approx(0.0, abs=0.08)
-    # three octaves too high a rate under the standard parametrisation, bend .03; beyond the
+    # so many octaves too high a rate under the standard parametrisation, bend .03; beyond the
     # parabola straight between the rates tried
-    assert found["copied"].effect == pytest.approx(0.03 * 9, rel=0.1)
+    assert found["copied"].effect == pytest.approx(0.03 * (3 * rule.width_power) ** 2, rel=0.1)
     slopes = findings.table("exponents").set_index("parametrisation")
-    assert slopes.loc["standard", "c"] == pytest.approx(0.2 / 12, rel=0.1)
-    assert slopes.loc["standard", "p low"] < -1 < slopes.loc["standard", "p high"]
-    best = findings.table("best_rates").set_index(["parametrisation", "width"])
-    assert best.loc[("standard", 96), "best rate"] == pytest.approx(0.2 / 96, rel=0.1)
-    assert best.loc[("standard", 96), "bend"] == pytest.approx(0.03, rel=0.05)
+    assert slopes.loc["standard", "c"] == pytest.approx(at_base, rel=0.1)
+    assert slopes.loc["standard", "p low"] < -rule.width_power < slopes.loc["standard", "p high"]
+    law = findings.table("law").iloc[0]
+    assert (law["p"], law["q"]) == pytest.approx((-rule.width_power, length), abs=0.05)
+    assert law["c"] == pytest.approx(at_base, rel=0.1)
+    best = findings.table("best_rates").set_index(["parametrisation", "width", "tokens"])
+    wide = best.loc[("standard", 96, tiny[0].tokens)]
+    assert wide["best rate"] == pytest.approx(rule.peak_lr(96, tiny[0].tokens), rel=0.1)
+    assert wide["bend"] == pytest.approx(0.03, rel=0.05)
+    long = best.loc[("standard", 48, tiny[0].longer)]
+    assert long["best rate"] == pytest.approx(rule.peak_lr(48, tiny[0].longer), rel=0.1)
     assert (best["at an edge"] == 0).all()
 
 
 def test_every_statement_is_refuted_where_it_does_not_hold(tiny: tuple[Any, Sweep]) -> None:
     # the standard parametrisation's best rate stays, muP's falls, and the rule is far off
-    _, found = read(tiny, made(tiny[1], power(0.0, -0.6, -5.0), noise=0.05))
+    _, found = read(tiny, made(tiny[1], power(0.0, -0.6, -5.0), noise=0.05, length=0.0))
     assert set(decisions(found).values()) == {"refuted"}
     assert found["mup"].effect == pytest.approx(-0.6, abs=0.05)
     assert found["less"].effect < 0
     assert found["copied"].effect < 0
-    # at width 96 the rule is .2 / 96 = 2^-8.91
-    assert found["rule"].effect == pytest.approx(0.03 * 3.91**2, rel=0.1)
+    octaves = -5.0 - math.log2(peak_rule("tiny").peak_lr(96, tiny[0].tokens))
+    assert found["rule"].effect == pytest.approx(0.03 * octaves**2, rel=0.1)
 
 
 def test_noise_or_a_text_read_twice_leaves_it_undecided(tiny: tuple[Any, Sweep]) -> None:
-    _, found = read(tiny, made(tiny[1], power(-0.3, 0.15), noise=0.8, bend=0.02, loss_noise=0.003))
+    _, found = read(tiny, made(tiny[1], power(-0.3, 0.15), 0.02, 0.8, 0.003, length=-0.2))
     assert set(decisions(found).values()) == {"undecided"}
     _, found = read(tiny, made(tiny[1], power(-1.0, 0.0), epochs=1.5))
     assert set(decisions(found).values()) == {"undecided"}
@@ -217,7 +252,7 @@ def test_a_best_rate_at_the_edge_is_said_and_not_counted(tiny: tuple[Any, Sweep]
     assert best.loc[("standard", 96), "why"] == "the smallest rate tried is best"
     assert math.isnan(best.loc[("standard", 96), "best rate"])
     said = "standard at width 96, 6 of 6 seeds: the smallest rate tried is best; not counted"
-    assert said in findings.notes
+    assert f"458,752 tokens: {said}" in findings.notes
     # the other three widths still give an exponent; what the edge is needed for is not decided
     assert found["standard"].effect == pytest.approx(0.8, abs=0.1)
     assert "6 best rates at an edge are not counted" in found["standard"].why
@@ -281,8 +316,8 @@ def test_a_table_of_something_else_is_refused(tiny: tuple[Any, Sweep]) -> None:
     only = results[results["arm"].str.startswith("mup")]
     with pytest.raises(Exception, match="no run of the parametrisation standard has ended"):
         STUDY.read(only, *tiny)
-    with pytest.raises(Exception, match="1 arms are of a parametrisation and width that another"):
-        rate_ends(results, {"standard-w12": ("mup", 12), "mup-w12": ("mup", 12)}, "prose")
+    with pytest.raises(Exception, match="1 arms are of a parametrisation, width and tokens that"):
+        rate_ends(results, dict.fromkeys(("standard-w12", "mup-w12"), ("mup", 12, 1)), "prose")
 
 
 # Run -----------------------------------------------------------------------------------------
@@ -324,7 +359,8 @@ def test_smoke_trains_the_base_width_alike_under_both(ran: Path) -> None:
 
 
 def test_smoke_already_shows_the_best_rate_falling_without_mup(ran: Path) -> None:
-    best = pd.read_csv(ran / "tables" / "best_rates.csv").set_index(["parametrisation", "width"])
-    rate = best["best rate"]
+    best = pd.read_csv(ran / "tables" / "best_rates.csv")
+    short = best[best["tokens"] == best["tokens"].min()]
+    rate = short.set_index(["parametrisation", "width"])["best rate"]
     assert rate["standard", 48] < 0.5 * rate["standard", 12]
     assert rate["mup", 48] > 1.5 * rate["standard", 48]

@@ -74,6 +74,14 @@ def test_scales_have_their_interval_over_units_by_logarithm() -> None:
     assert plain.low < 0
 
 
+def test_an_end_beyond_the_largest_float_is_no_bound() -> None:
+    units = [{"A": 1e-40}, {"A": 1e60}]  # half of 1463 in the logarithm
+    one = unit_intervals(units, {"A": 1e10}, 0.95, ["A"])["A"]
+    assert (one.low, one.high, one.note) == (0.0, None, "not bounded above")
+    near = unit_intervals([{"A": 1.0}, {"A": 1e40}], {"A": 1e20}, 0.95, ["A"])["A"]
+    assert near.high == pytest.approx(1e20 * np.exp(12.7062 * 20 * np.log(10)), rel=1e-3)
+
+
 def test_profile_of_a_linear_law_is_the_textbook_interval() -> None:
     free = ratio_problem(2e-3, 0)
     pinned = Problem(free.law, free.x, free.y, objective("squares"), {"s": 1.0})
