@@ -45,6 +45,7 @@ def order_ends(results: pd.DataFrame, arms: Mapping[str, Arm], text: str) -> pd.
     rows = results[known & (results["corpus"] == text)]
     if rows.empty:
         raise Refused(f"the table has no finished run evaluated on {text!r}")
+    rows = rows.assign(average=rows["average"].fillna(STATE))  # as a CSV has it
     places = ["arm", "seed", "pretrain_end_lr", "average"]
     ends = rows.sort_values("step", kind="stable").drop_duplicates(places, keep="last")
     ended = (ends["status"] == "done") & np.isfinite(ends["loss_nats"])
@@ -57,7 +58,7 @@ def order_ends(results: pd.DataFrame, arms: Mapping[str, Arm], text: str) -> pd.
             "peak": peak,
             "shape": [one.shape for one in told],
             "unit": ends["seed"].to_numpy(),
-            "end_ratio": (ends["pretrain_end_lr"] / peak).round(9),
+            "end_ratio": (ends["pretrain_end_lr"] / peak).round(6),
             "average": ends["average"].to_numpy(),
             "loss_nats": np.where(ended, ends["loss_nats"], np.inf),
         }
