@@ -177,7 +177,7 @@ def cautions(told: Settings, asked: Sweep) -> list[str]:
 
 
 # What is believed before anything runs: what `lab run cmr` measured at its default scale, at 26,232
-# parameters (critical ratios and seed noise: README, "What it found"; laws: fits of its report).
+# parameters and a peak rate of 8e-3, before its rates came from `sweeps.peak_rates`.
 # At eps = 0 critical ratios follow `cmr-critical`, at eps = .05 they do not move. Noise is that of
 # one trunk seed, taken as independent from point to point (those of one curve are not quite).
 # Other scales are believed to look alike, horizons counted in the longest one.
