@@ -1,10 +1,11 @@
 """The identity of a state: what went into steps 0..t, however the path to it was cut.
 
-A state is identified by the normalised inputs of its steps: initial weights, optimizer, realised
-learning rates, order of the data with the corpora's digests, precision and `NUMERICS`. Neighbouring
-phases that differ in nothing but their name or schedule are one stretch, so hold(1000) and the
-first 1000 steps of hold(2000) are one state. Stack, mesh, chunk length and library versions stay
-outside: they are provenance, and recorded beside the state.
+A state is identified by the normalised inputs of its steps: initial weights (drawn, or those of an
+adopted checkpoint), optimizer, realised learning rates, order of the data with the corpora's
+digests, precision and `NUMERICS`. Neighbouring phases that differ in nothing but their name or
+schedule are one stretch, so hold(1000) and the first 1000 steps of hold(2000) are one state. Stack,
+mesh, chunk length and library versions stay outside: they are
+provenance, and recorded beside the state.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from lab.errors import Refused
+from lab.origin import Origin
 from lab.schedule import Rates, boundaries, realise
 from lab.spec import ModelSpec, OptimizerSpec, RunSpec, canonical
 
@@ -65,9 +67,10 @@ def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
         if len({digest for digest, _ in shares}) < len(shares):
             names = [share.corpus for share in phase.mixture]
             raise Refused(f"phase {phase.name!r}: mixture = {names}: two of these are one text")
-        reset = phase.reset_optimizer and start > 0
+        reset = phase.reset_optimizer and (start > 0 or run.start != "")
         begun = {digest for stretch in merged for digest, _ in stretch.shares}
-        again = {digests[name] for name in phase.reread} & begun  # of nothing read there is no more
+        # of what was not read there is no more; what an adopted checkpoint read is not known here
+        again = {digests[name] for name in phase.reread if run.start or digests[name] in begun}
         reread = tuple(digest for digest, _ in shares if digest in again)
         goes_on = merged and not (reset or reread or merged[-1].reread)
         if goes_on and merged[-1].shares == shares:
@@ -80,14 +83,22 @@ def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
 
 @dataclass(frozen=True)
 class Path:
-    """A run as the trainer sees it: initial draw, stretches of data, a rate a step."""
+    """A run as the trainer sees it: initial draw, stretches of data, a rate a step.
+
+    `origin` is the adopted checkpoint that `run.start` names, if it names one.
+    """
 
     run: RunSpec
     digests: Mapping[str, str]
+    origin: Origin | None = None
+
+    def __post_init__(self) -> None:
+        if self.run.start != (self.origin.digest if self.origin is not None else ""):
+            raise Refused(f"start = {self.run.start!r}: is not the checkpoint that was opened")
 
     @cached_property
     def lr(self) -> Rates:
-        return realise(self.run)
+        return realise(self.run, self.origin.lr if self.origin is not None else 0.0)
 
     @cached_property
     def stretches(self) -> tuple[Stretch, ...]:
@@ -109,15 +120,17 @@ class Path:
             "numerics": NUMERICS,
             "precision": run.precision,
             "model": json.loads(_written(run.model, repr(run.model))),
-            "seed": run.seed,
         }
+        # an adopted checkpoint is there whole: the seed draws nothing before the first step
+        head |= {"start": run.start} if run.start else {"seed": run.seed}
         return canonical(head).encode()
 
     @cached_property
     def _trained(self) -> "hashlib._Hash":
         """Digest of what every later state begins with."""
         optimizer = _written(self.run.optimizer, repr(self.run.optimizer))
-        return hashlib.sha256(self._start + f'{{"optimizer":{optimizer}}}'.encode())
+        seed = f',"seed":{canonical(self.run.seed)}' if self.run.start else ""
+        return hashlib.sha256(self._start + f'{{"optimizer":{optimizer}{seed}}}'.encode())
 
     @cached_property
     def _rates(self) -> memoryview:

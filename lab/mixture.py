@@ -111,23 +111,37 @@ class Stream:
         }
 
     def cursors(self, step: int) -> dict[str, int]:
-        """Windows read from each corpus (by digest) in steps 0..step, those reread once more."""
-        cursors = dict.fromkeys(self._seeds, 0)
+        """Windows read from each corpus (by digest) in steps 0..step, and before a run's start.
+
+        What is reread counts once more.
+        """
+        cursors = self._before
         for stretch, counts in self._read(step):
             for (digest, _), count in zip(stretch.shares, counts, strict=True):
                 cursors[digest] += count
         return cursors
 
-    def _begun(self, stretch: Stretch) -> dict[str, int]:
-        """Where a stretch begins in the stream of each corpus (by digest)."""
-        places = dict.fromkeys(self._seeds, 0)
-        for earlier, counts in self._read(stretch.start):
-            for (digest, _), count in zip(earlier.shares, counts, strict=True):
-                if digest in earlier.reread:
+    def places(self, step: int) -> dict[str, int]:
+        """Windows of the stream of each corpus (by digest) that steps 0..step have come to.
+
+        Beyond them nothing was read; before them a part may have been reread.
+        """
+        places = self._before
+        for stretch, counts in self._read(step):
+            for (digest, _), count in zip(stretch.shares, counts, strict=True):
+                if digest in stretch.reread:
                     places[digest] = max(places[digest], count)
                 else:
                     places[digest] += count
-        return places | dict.fromkeys(stretch.reread, 0)
+        return places
+
+    @property
+    def _before(self) -> dict[str, int]:
+        """Windows of each corpus (by digest) that an adopted checkpoint had read."""
+        before = dict.fromkeys(self._seeds, 0)
+        if self.path.origin is not None:
+            before |= {one.corpus: one.windows for one in self.path.origin.read}
+        return before
 
     def _read(self, step: int) -> Iterator[tuple[Stretch, list[int]]]:
         """Stretches begun in steps 0..step, and the windows that each read of its corpora."""
@@ -135,7 +149,30 @@ class Stream:
             steps = min(stretch.stop, step) - stretch.start
             if steps > 0:
                 weights = tuple(weight for _, weight in stretch.shares)
-                yield stretch, diffused_counts(steps * self.path.run.batch, weights)
+                before = self._windows_before(stretch)
+                until = diffused_counts(before + steps * self.path.run.batch, weights)
+                begun = diffused_counts(before, weights)
+                yield stretch, [last - first for last, first in zip(until, begun, strict=True)]
+
+    def _windows_before(self, stretch: Stretch) -> int:
+        """Windows of a stretch that an adopted checkpoint read before this run goes on with it."""
+        origin = self.path.origin
+        anew = stretch.start > 0 or stretch.reset_optimizer or stretch.reread
+        if origin is None or anew:
+            return 0
+        return origin.windows if origin.shares == stretch.shares else 0
+
+    def stopped_in(self, step: int) -> tuple[tuple[tuple[str, int], ...], int]:
+        """Shares of the stretch that made the state at `step`, and windows read in it by then."""
+        made_by = [one for one in self.path.stretches if one.start < step]
+        if made_by:
+            last = made_by[-1]
+            windows = (step - last.start) * self.path.run.batch
+            if last.reread:  # what follows goes on elsewhere, and begins anew
+                return last.shares, 0
+            return last.shares, self._windows_before(last) + windows
+        origin = self.path.origin
+        return (origin.shares, origin.windows) if origin is not None else ((), 0)
 
     def window_indices(self, step: int, steps: int) -> tuple[list[str], Ints, Ints]:
         """Steps step..step+steps as (digests, corpus of each window, window), both [steps, B]."""
@@ -148,15 +185,17 @@ class Stream:
             first, last = max(stretch.start, step), min(stretch.stop, step + steps)
             if first >= last:
                 continue
-            begun = self._begun(stretch)
+            begun = self.places(stretch.start) | dict.fromkeys(stretch.reread, 0)
             weights = tuple(weight for _, weight in stretch.shares)
             n = (last - first) * batch
-            corpus, ordinal = diffuse((first - stretch.start) * batch, n, weights)
+            before = self._windows_before(stretch)
+            corpus, ordinal = diffuse(before + (first - stretch.start) * batch, n, weights)
+            taken = diffused_counts(before, weights)  # counted in `begun` and in `ordinal`
             out = slice((first - step) * batch, (last - step) * batch)
             for k, (digest, _) in enumerate(stretch.shares):
                 mine = np.flatnonzero(corpus == k)
                 count = self.corpora[digest].train_windows(context)
-                places = begun[digest] + ordinal[mine]
+                places = begun[digest] - taken[k] + ordinal[mine]
                 which[out][mine] = digests.index(digest)
                 window[out][mine] = window_order(count, self._seeds[digest], places)
         return digests, which.reshape(steps, batch), window.reshape(steps, batch)
@@ -182,4 +221,5 @@ class Stream:
         return {
             digest: count / self.corpora[digest].train_windows(context)
             for digest, count in self.cursors(step).items()
+            if digest in self.corpora  # an adopted checkpoint may have read others
         }

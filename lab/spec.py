@@ -9,6 +9,7 @@ when it cannot be a run. What follows from a spec stands elsewhere: the learning
 import dataclasses
 import json
 import math
+import re
 import sys
 import types
 import typing
@@ -25,6 +26,7 @@ Precision = Literal["float32", "bfloat16"]
 OptimizerName = Literal["adamw", "muon"]
 Parametrisation = Literal["standard", "mup"]
 MAX_SEED = 2**32 - 1
+DIGEST = re.compile(r"[0-9a-f]{64}")  # of an adopted checkpoint
 LARGEST = sys.float_info.max
 # Fields that came after states had been identified: canonical JSON leaves them out at their
 # default, so that the identities of those states stay.
@@ -240,7 +242,8 @@ class RunSpec:
     """One training run. `seed` draws the initial weights and the order of the data.
 
     `precision` is that of products and activations; weights, moments, norms, softmax and loss are
-    float32 in any case.
+    float32 in any case. `start` is the digest of an adopted checkpoint (`lab.adopt`), whose state
+    is this run's step 0; `seed` then draws the order of the data alone.
     """
 
     model: ModelSpec
@@ -249,9 +252,14 @@ class RunSpec:
     seed: int
     batch: int
     precision: Precision = field(default="float32", metadata=CAME_LATER)
+    start: str = field(default="", metadata=CAME_LATER)
 
     def __post_init__(self) -> None:
         _one_of(Precision, "precision", self.precision)
+        allowed = "must be the digest that lab adopt printed (64 hexadecimal digits), or empty"
+        _require(
+            self.start == "" or bool(DIGEST.fullmatch(self.start)), "start", self.start, allowed
+        )
         if self.model.parametrisation == "mup":
             # an orthogonal update has a scale of its own: Table 8 of 2203.03466 does not say which
             allowed = "model.parametrisation=mup has rates for adamw only"

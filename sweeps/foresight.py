@@ -185,6 +185,23 @@ def repeats(epochs: Mapping[str, float]) -> list[str]:
     return said
 
 
+def other_orders(plan: Plan) -> list[str]:
+    """A line for every adopted checkpoint whose text some run may read again, in another order."""
+    runs = [(run.path.origin, run.path) for run in plan.runs]
+    said: dict[str, list[int]] = {}
+    for origin, path in runs:
+        if origin is not None and origin.seed != path.run.seed:
+            used = {digest for one in path.stretches for digest, _ in one.shares}
+            if used & {one.corpus for one in origin.read}:
+                seeds = said.setdefault(origin.digest[:12], [])
+                seeds += [path.run.seed] if path.run.seed not in seeds else []
+    return [
+        f"start {digest}...: read its text in an order that is not that of seed "
+        f"{', '.join(map(str, seeds))}: what a run reads as new it may have read already"
+        for digest, seeds in said.items()
+    ]
+
+
 def mixed_rates(plan: Plan) -> list[str]:
     """A line for all arms whose losses, at horizons and ends of the phase that the study reads,
     are at rates more than MIXED_RATES apart, each against the highest rate of its phase so far.
