@@ -31,7 +31,8 @@ class Stretch:
     """Steps start..stop on one mixture: what `lab.mixture` turns into window indices.
 
     `shares` holds (corpus digest, weight in units of 2^-32), weight 0 left out, in the spec's
-    order. `reread` are the digests, in that order, of what is read from its beginning again.
+    order. `reread` are the digests, in that order, of what is read from its beginning again;
+    `order` says how the windows are sorted, or is None.
     """
 
     start: int
@@ -39,6 +40,7 @@ class Stretch:
     shares: tuple[tuple[str, int], ...]
     reset_optimizer: bool
     reread: tuple[str, ...] = ()
+    order: "Order | None" = None
 
     @property
     def inputs(self) -> tuple[Any, ...]:
@@ -46,15 +48,43 @@ class Stretch:
 
         What came later is written only where it is used: other identities stay.
         """
-        plain = (self.shares, self.reset_optimizer)
-        return (*plain, ("reread", self.reread)) if self.reread else plain
+        inputs: tuple[Any, ...] = (self.shares, self.reset_optimizer)
+        if self.reread:
+            inputs += (("reread", self.reread),)
+        if self.order is not None:
+            # sorted is what the stretch reads as a whole: its first steps are of no shorter one
+            inputs += (("order", self.order.kind, self.order.digests, self.stop),)
+        return inputs
+
+    @property
+    def whole(self) -> bool:
+        """Whether no other stretch goes on in the middle of this one."""
+        return bool(self.reread) or self.order is not None
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of windows by a score; `digests` are of the scores of each share's corpus.
+
+    The score's name is for who reads the scores, and no part of an identity.
+    """
+
+    kind: str
+    score: str
+    digests: tuple[str, ...]
+
+
+def scores_of(corpus: str, score: str) -> str:
+    """Name under which the digest of a corpus's scores stands among the digests of corpora."""
+    return f"{corpus}:{score}"
 
 
 def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
     """The phases of a run, merged where nothing but name and schedule tells them apart.
 
-    `digests` maps corpus name to content digest. Raises Refused on one text under two names: a
-    corpus has one cursor.
+    `digests` maps corpus name to content digest, and `scores_of` a corpus to that of its scores,
+    where a phase orders it by them: such a phase is sorted by itself and merged with none. Raises
+    Refused on one text under two names: a corpus has one cursor.
     """
     merged: list[Stretch] = []
     start = 0
@@ -67,16 +97,22 @@ def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
         if len({digest for digest, _ in shares}) < len(shares):
             names = [share.corpus for share in phase.mixture]
             raise Refused(f"phase {phase.name!r}: mixture = {names}: two of these are one text")
+        order = None
+        if phase.order != "uniform":
+            read = [share.corpus for share in phase.mixture if round(share.weight * WEIGHT_ONE) > 0]
+            found = tuple(digests[scores_of(corpus, phase.score)] for corpus in read)
+            order = Order(phase.order, phase.score, found)
         reset = phase.reset_optimizer and (start > 0 or run.start != "")
-        begun = {digest for stretch in merged for digest, _ in stretch.shares}
-        # of what was not read there is no more; what an adopted checkpoint read is not known here
-        again = {digests[name] for name in phase.reread if run.start or digests[name] in begun}
+        again = {digests[name] for name in phase.reread}
+        if not run.start:  # of nothing read there is no more; what an adopted trunk read counts
+            again &= {digest for stretch in merged for digest, _ in stretch.shares}
         reread = tuple(digest for digest, _ in shares if digest in again)
-        goes_on = merged and not (reset or reread or merged[-1].reread)
-        if goes_on and merged[-1].shares == shares:
-            merged[-1] = dataclasses.replace(merged[-1], stop=start + steps)
+        one = Stretch(start, start + steps, shares, reset, reread, order)
+        apart = not merged or reset or one.whole or merged[-1].whole
+        if not apart and merged[-1].shares == shares:
+            merged[-1] = dataclasses.replace(merged[-1], stop=one.stop)
         else:
-            merged.append(Stretch(start, start + steps, shares, reset, reread))
+            merged.append(one)
         start += steps
     return tuple(merged)
 

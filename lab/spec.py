@@ -28,6 +28,8 @@ Parametrisation = Literal["standard", "mup"]
 MAX_SEED = 2**32 - 1
 DIGEST = re.compile(r"[0-9a-f]{64}")  # of an adopted checkpoint
 LARGEST = sys.float_info.max
+ORDER = re.compile(r"uniform|ascending|descending|folded:([2-9]|[1-9][0-9]{1,3})")
+SCORE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # Fields that came after states had been identified: canonical JSON leaves them out at their
 # default, so that the identities of those states stay.
 CAME_LATER = {"came_later": True}
@@ -188,7 +190,9 @@ class Phase:
 
     `name` is for people (axes, tables); it is no part of a state's identity. Corpora in `reread`
     are read from their beginning again (literal replay: the very windows of the phases before),
-    all others from where the run has come to in them (unseen replay).
+    all others from where the run has come to in them (unseen replay). `order` is that of the
+    windows it reads of each corpus, by a `score` of their documents (`lab.order`): `uniform` (by
+    none), `ascending` (the best last), `descending`, or `folded:k`, k times ascending.
     """
 
     name: str
@@ -197,6 +201,8 @@ class Phase:
     schedule: tuple[Stage, ...]
     reset_optimizer: bool = False
     reread: tuple[str, ...] = field(default=(), metadata=CAME_LATER)
+    order: str = field(default="uniform", metadata=CAME_LATER)
+    score: str = field(default="truth", metadata=CAME_LATER)
 
     def __post_init__(self) -> None:
         where = f"phase {self.name!r}"
@@ -212,6 +218,10 @@ class Phase:
         _require(abs(total - 1) < 1e-9, f"{where}: mixture weights sum to", total, "must sum to 1")
         open_ended = [stage for stage in self.schedule if stage.tokens is None]
         fixed = sum(stage.tokens for stage in self.schedule if stage.tokens is not None)
+        allowed = "uniform, ascending, descending, or folded:k for k in 2..9999"
+        _require(bool(ORDER.fullmatch(self.order)), f"{where}: order", self.order, allowed)
+        allowed = "must name a score: small letters, digits, - and _"
+        _require(bool(SCORE.fullmatch(self.score)), f"{where}: score", self.score, allowed)
         label = f"{where}: schedule"
         _require(len(open_ended) <= 1, label, "tokens null", "only one stage may take the rest")
         if open_ended:

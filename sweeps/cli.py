@@ -308,6 +308,11 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     prepare.add_argument("name", metavar="NAME")
     prepare.add_argument("sources", metavar="FILE", nargs="+")
+    scores = _verb(
+        corpora, "scores", machine, "scores", "how good its documents are, by each score",
+        "lab data scores damaged-prose",
+    )  # fmt: skip
+    scores.add_argument("name", metavar="NAME")
 
     benches = "sweeps.commands.bench"
     bench = verbs.add_parser("bench", help="how fast it is here", description="how fast it is here")

@@ -20,11 +20,12 @@ from lab.adopt import open_adopted
 from lab.corpora import Corpus
 from lab.errors import Refused
 from lab.evaluate import EvaluationSet
-from lab.identity import Path
+from lab.identity import Path, scores_of
 from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.memory import state_bytes, train_bytes
 from lab.mixture import Stream
 from lab.origin import Origin
+from lab.scores import score_digest
 from lab.spec import RunSpec, Shape
 from sweeps.sweep import Sweep
 
@@ -199,6 +200,7 @@ def make_plan(sweep: Sweep, corpora: Mapping[str, Corpus]) -> Plan:
             needs = data_of(run), run.model.vocabulary
             if needs not in checked:
                 _check(run, corpora)
+                digests |= _score_digests(run, corpora)
                 checked.add(needs)
             points.append((arm, values, Path(run, digests, _origin(run, origins))))
     paths = [path for _, _, path in points]
@@ -253,10 +255,26 @@ def _check(run: RunSpec, corpora: Mapping[str, Corpus]) -> None:
             )
 
 
+def _score_digests(run: RunSpec, corpora: Mapping[str, Corpus]) -> dict[str, str]:
+    """Digests of the scores by which a run's phases order their corpora. Raises Refused."""
+    return {
+        scores_of(share.corpus, phase.score): score_digest(corpora[share.corpus], phase.score)
+        for phase in run.phases
+        if phase.order != "uniform"
+        for share in phase.mixture
+        if share.weight > 0
+    }
+
+
 def data_of(run: RunSpec) -> Any:
     """What decides on the data of a run's steps. Grids share mixtures and schedules between runs
     (`Grid.points`), so that who is the same object tells most of them apart."""
-    phases = tuple([(p.tokens, id(p.mixture), p.reset_optimizer, p.reread) for p in run.phases])
+    phases = tuple(
+        [
+            (p.tokens, id(p.mixture), p.reset_optimizer, p.reread, p.order, p.score)
+            for p in run.phases
+        ]
+    )
     return phases, run.batch, run.model.context, run.start
 
 

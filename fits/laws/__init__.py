@@ -9,7 +9,7 @@ from fits.form import Law
 
 @lru_cache(maxsize=1)
 def _library() -> dict[str, Law]:
-    from fits.laws import continual, cpt, mixture, repetition, schedule, size_and_data
+    from fits.laws import continual, cpt, mixture, order, repetition, schedule, size_and_data
 
     families = (
         size_and_data,
@@ -18,6 +18,7 @@ def _library() -> dict[str, Law]:
         mixture,
         schedule,
         cpt,
+        order,
     )
     return {law.name: law for family in families for law in family.LAWS}
 
