@@ -23,7 +23,7 @@ from sweeps.plan import Plan, PlannedRun, Segment, data_of, rates_of
 from sweeps.remaining import diverged_step
 
 TABLE_SCHEMA = 1
-
+ADOPTED = "adopted"  # the phase of step 0 where a run starts from a checkpoint: its trunk's end
 
 # Where a row lies on its run. `share_in_phase` is the corpus's realised share of the phase so far,
 # `epochs` how often it was read since step 0.
@@ -93,9 +93,9 @@ class _Reader:
 
     def head(self, run: PlannedRun) -> dict[str, Any]:
         """What all rows of a run have in common."""
-        path = run.path
-        count = flops.parameters(path.run.model)
-        trunk = path.run.phase_steps()[0]  # the end of a phase is the end of a segment
+        path, spec = run.path, run.path.run
+        count = flops.parameters(spec.model)
+        trunk = spec.phase_steps()[0]  # the end of a phase is the end of a segment
         ends = {self.plan.segments[k].stop: self.plan.segments[k] for k in run.segments}
         return {
             "schema_version": TABLE_SCHEMA,
@@ -104,7 +104,7 @@ class _Reader:
             **axis_columns(run.values),
             "n_params": count.total,
             "n_params_non_embedding": count.non_embedding,
-            "trunk": ends[trunk].end_id[:12],
+            "trunk": path.state_id(0)[:12] if spec.start else ends[trunk].end_id[:12],
             "status": self._status(run),
         }
 
@@ -167,6 +167,7 @@ class _Reader:
         context = spec.model.context
         stream = Stream(path, self.by_digest)
         ends = [0, *accumulate(spec.phase_steps())]
+        before_lr = float(np.float32(path.origin.lr)) if path.origin is not None else 0.0
         rows: list[tuple[Any, ...]] = []
         for step in stops:
             phase, step_in_phase = spec.phase_of(step)
@@ -178,12 +179,12 @@ class _Reader:
                 share = (now.get(digest, 0) - then.get(digest, 0)) / windows if windows else 0.0
                 rows.append(
                     (
-                        phase.name,
+                        ADOPTED if path.origin is not None and step == 0 else phase.name,
                         step,
                         step_in_phase,
                         step * spec.tokens_per_step,
                         step_in_phase * spec.tokens_per_step,
-                        float(path.lr[step - 1]) if step > 0 else 0.0,
+                        float(path.lr[step - 1]) if step > 0 else before_lr,
                         flops.train_flops(spec, step),
                         name,
                         share,

@@ -149,9 +149,11 @@ def made_table(name: str, noise: float, seed: int) -> pd.DataFrame:
 
 def test_every_law_of_the_library_is_tried_here() -> None:
     tried = {name for name in MADE if ":" not in name}
-    of_curves = {one.name for one in all_laws() if one.rates}  # those of test_fit_schedule.py
+    # those of test_fit_schedule.py and test_cpt_dynamics.py
+    of_curves = {one.name for one in all_laws() if one.rates}
     assert {one.name for one in all_laws()} - of_curves == tried
-    assert of_curves == {"annealing", "annealing-free", "multi-power", "functional"}
+    of_pretraining = {"annealing", "annealing-free", "multi-power", "functional"}
+    assert of_curves == of_pretraining | {"cpt-dynamics", "cpt-dynamics-product"}
 
 
 @pytest.mark.parametrize("name", MADE)
