@@ -15,6 +15,7 @@ from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.memory import train_bytes
 from lab.spec import read
 from lab.store import Index
+from sweeps.averaging import evaluate_averages, left_to_average
 from sweeps.folder import Folder
 from sweeps.grid import plain
 from sweeps.leases import Leases, forget
@@ -74,6 +75,8 @@ def run_sweep(
         raise Refused(f"stack = {stack}: must be at least 1 lane")
     from lab import hosts
 
+    if sweep.evaluate.averages and hosts.several():
+        raise Refused("averages of states are for one host: leave out --coordinator")
     folder = Folder(out)
     held = folder.held() if hosts.first() else None
     corpora = open_corpora(sweep, verify=True)
@@ -160,11 +163,12 @@ class _Job:
                 continue
             todo = limit(self.plan, todo)
             hosts.agree([dataclasses.asdict(work) for work in todo.work])
-            if not todo.work:
-                return index
-            unsound += bool(index.broken)
+            unsound += bool(index.broken and todo.work)
             try:
-                self.train(index, todo, leases, notice)
+                if todo.work:
+                    self.train(index, todo, leases, notice)
+                elif not self.average(index):
+                    return index
             except Gone:
                 if hosts.several():
                     raise  # the others wait in the middle of it: start over together
@@ -176,6 +180,11 @@ class _Job:
             notice.obey()
             if unsound >= REBUILDS:
                 raise Failed(f"states in {self.folder.path} keep being damaged: check that disk")
+
+    def average(self, index: Index) -> int:
+        """Evaluate what is to be averaged and is there; how many averages that were."""
+        left = left_to_average(self.plan, index)
+        return evaluate_averages(self.plan, self.folder.store, index, left, self.stack, self.layout)
 
     def follow(self) -> int:
         """What a host does that is not the first: train along, and leave the folder alone."""
