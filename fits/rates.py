@@ -180,6 +180,31 @@ class Rates:
             slope[rows] = slope_of_all[self.step[rows] - 1]
         return area, slope
 
+    def split(self, transfer: Any, lam: float) -> tuple[Floats, Floats, Floats, Floats]:
+        """S1 and S2 (momentum `lam`) cut at the `transfer` steps, [n]: four of [n].
+
+        S1 up to the transfer and what it gains after it, then S2 so; a place before its transfer
+        has gained nothing. Raises Refused on steps of transfer that are not whole, from 1.
+        """
+        steps = _whole(transfer)
+        if len(steps) and steps.min() < 1:
+            raise Refused(
+                f"a transfer has steps before it, so it is at step 1 or later, not {steps.min()}"
+            )
+        known = self.__dict__.get("_split")
+        if known is None or known[0] != lam or not np.array_equal(known[1], steps):
+            known = self.__dict__["_split"] = (lam, steps, self._split(steps, lam))
+        return known[2]
+
+    def _split(self, transfer: Integers, lam: float) -> tuple[Floats, Floats, Floats, Floats]:
+        cut = np.minimum(transfer, self.step)
+        before, area_before = np.zeros(len(self)), np.zeros(len(self))
+        for one, rows in self._by_curve():
+            before[rows] = one.summed[cut[rows]]
+            area_before[rows] = one.annealed(lam)[0][cut[rows] - 1]
+        area, _ = self.annealed(lam)
+        return before, self.summed - before, area_before, area - area_before
+
     def _by_curve(self) -> Iterator[tuple[Curve, Integers]]:
         for i, one in enumerate(self.curves):
             rows = np.flatnonzero(self.curve == i)

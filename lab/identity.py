@@ -1,10 +1,11 @@
 """The identity of a state: what went into steps 0..t, however the path to it was cut.
 
-A state is identified by the normalised inputs of its steps: initial weights, optimizer, realised
-learning rates, order of the data with the corpora's digests, precision and `NUMERICS`. Neighbouring
-phases that differ in nothing but their name or schedule are one stretch, so hold(1000) and the
-first 1000 steps of hold(2000) are one state. Stack, mesh, chunk length and library versions stay
-outside: they are provenance, and recorded beside the state.
+A state is identified by the normalised inputs of its steps: initial weights (drawn, or those of an
+adopted checkpoint), optimizer, realised learning rates, order of the data with the corpora's
+digests, precision and `NUMERICS`. Neighbouring phases that differ in nothing but their name or
+schedule are one stretch, so hold(1000) and the first 1000 steps of hold(2000) are one state. Stack,
+mesh, chunk length and library versions stay outside: they are
+provenance, and recorded beside the state.
 """
 
 import dataclasses
@@ -13,8 +14,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from lab.errors import Refused
+from lab.origin import Origin
 from lab.schedule import Rates, boundaries, realise
 from lab.spec import ModelSpec, OptimizerSpec, RunSpec, canonical
 
@@ -28,20 +31,60 @@ class Stretch:
     """Steps start..stop on one mixture: what `lab.mixture` turns into window indices.
 
     `shares` holds (corpus digest, weight in units of 2^-32), weight 0 left out, in the spec's
-    order.
+    order. `reread` are the digests, in that order, of what is read from its beginning again;
+    `order` says how the windows are sorted, or is None.
     """
 
     start: int
     stop: int
     shares: tuple[tuple[str, int], ...]
     reset_optimizer: bool
+    reread: tuple[str, ...] = ()
+    order: "Order | None" = None
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What decides on the data of its steps beside their number, as it is written.
+
+        What came later is written only where it is used: other identities stay.
+        """
+        inputs: tuple[Any, ...] = (self.shares, self.reset_optimizer)
+        if self.reread:
+            inputs += (("reread", self.reread),)
+        if self.order is not None:
+            # sorted is what the stretch reads as a whole: its first steps are of no shorter one
+            inputs += (("order", self.order.kind, self.order.digests, self.stop),)
+        return inputs
+
+    @property
+    def whole(self) -> bool:
+        """Whether no other stretch goes on in the middle of this one."""
+        return bool(self.reread) or self.order is not None
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of windows by a score; `digests` are of the scores of each share's corpus.
+
+    The score's name is for who reads the scores, and no part of an identity.
+    """
+
+    kind: str
+    score: str
+    digests: tuple[str, ...]
+
+
+def scores_of(corpus: str, score: str) -> str:
+    """Name under which the digest of a corpus's scores stands among the digests of corpora."""
+    return f"{corpus}:{score}"
 
 
 def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
     """The phases of a run, merged where nothing but name and schedule tells them apart.
 
-    `digests` maps corpus name to content digest. Raises Refused on one text under two names: a
-    corpus has one cursor.
+    `digests` maps corpus name to content digest, and `scores_of` a corpus to that of its scores,
+    where a phase orders it by them: such a phase is sorted by itself and merged with none. Raises
+    Refused on one text under two names: a corpus has one cursor.
     """
     merged: list[Stretch] = []
     start = 0
@@ -54,25 +97,44 @@ def stretches(run: RunSpec, digests: Mapping[str, str]) -> tuple[Stretch, ...]:
         if len({digest for digest, _ in shares}) < len(shares):
             names = [share.corpus for share in phase.mixture]
             raise Refused(f"phase {phase.name!r}: mixture = {names}: two of these are one text")
-        reset = phase.reset_optimizer and start > 0
-        if merged and merged[-1].shares == shares and not reset:
-            merged[-1] = dataclasses.replace(merged[-1], stop=start + steps)
+        order = None
+        if phase.order != "uniform":
+            read = [share.corpus for share in phase.mixture if round(share.weight * WEIGHT_ONE) > 0]
+            found = tuple(digests[scores_of(corpus, phase.score)] for corpus in read)
+            order = Order(phase.order, phase.score, found)
+        reset = phase.reset_optimizer and (start > 0 or run.start != "")
+        again = {digests[name] for name in phase.reread}
+        if not run.start:  # of nothing read there is no more; what an adopted trunk read counts
+            again &= {digest for stretch in merged for digest, _ in stretch.shares}
+        reread = tuple(digest for digest, _ in shares if digest in again)
+        one = Stretch(start, start + steps, shares, reset, reread, order)
+        apart = not merged or reset or one.whole or merged[-1].whole
+        if not apart and merged[-1].shares == shares:
+            merged[-1] = dataclasses.replace(merged[-1], stop=one.stop)
         else:
-            merged.append(Stretch(start, start + steps, shares, reset))
+            merged.append(one)
         start += steps
     return tuple(merged)
 
 
 @dataclass(frozen=True)
 class Path:
-    """A run as the trainer sees it: initial draw, stretches of data, a rate a step."""
+    """A run as the trainer sees it: initial draw, stretches of data, a rate a step.
+
+    `origin` is the adopted checkpoint that `run.start` names, if it names one.
+    """
 
     run: RunSpec
     digests: Mapping[str, str]
+    origin: Origin | None = None
+
+    def __post_init__(self) -> None:
+        if self.run.start != (self.origin.digest if self.origin is not None else ""):
+            raise Refused(f"start = {self.run.start!r}: is not the checkpoint that was opened")
 
     @cached_property
     def lr(self) -> Rates:
-        return realise(self.run)
+        return realise(self.run, self.origin.lr if self.origin is not None else 0.0)
 
     @cached_property
     def stretches(self) -> tuple[Stretch, ...]:
@@ -94,15 +156,17 @@ class Path:
             "numerics": NUMERICS,
             "precision": run.precision,
             "model": json.loads(_written(run.model, repr(run.model))),
-            "seed": run.seed,
         }
+        # an adopted checkpoint is there whole: the seed draws nothing before the first step
+        head |= {"start": run.start} if run.start else {"seed": run.seed}
         return canonical(head).encode()
 
     @cached_property
     def _trained(self) -> "hashlib._Hash":
         """Digest of what every later state begins with."""
         optimizer = _written(self.run.optimizer, repr(self.run.optimizer))
-        return hashlib.sha256(self._start + f'{{"optimizer":{optimizer}}}'.encode())
+        seed = f',"seed":{canonical(self.run.seed)}' if self.run.start else ""
+        return hashlib.sha256(self._start + f'{{"optimizer":{optimizer}{seed}}}'.encode())
 
     @cached_property
     def _rates(self) -> memoryview:
@@ -119,7 +183,7 @@ class Path:
         before = f'{{"batch":{canonical(self.run.batch)},"chain":['
         for s in self.stretches:
             before += f"[{s.start},"
-            after = f",{canonical([s.shares, s.reset_optimizer])[1:]}"
+            after = f",{canonical(list(s.inputs))[1:]}"
             pieces.append((s.start, s.stop, before, f"{after}]}}"))
             before += f"{s.stop}{after},"
         return pieces

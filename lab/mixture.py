@@ -5,11 +5,13 @@ any step can be asked for at once, and the windows of the first corpus only grow
 (branches at different ratios read nested prefixes of one stream). Within a corpus an index shuffle
 per epoch (grain) orders the windows. The cursor in each corpus is part of the chain: a later phase
 goes on where the earlier ones stopped, so replayed text is text not seen before, until an epoch is
-full.
+full. Only what a phase says it rereads begins anew, with the windows of the run's first steps; a
+phase behind it goes on behind all that was read. A phase may sort the windows that it reads
+(`lab.order`): they are the same ones.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -18,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.corpora import Corpus
-from lab.identity import WEIGHT_ONE, Path
+from lab.identity import WEIGHT_ONE, Path, Stretch
+from lab.order import sorted_windows
+from lab.scores import window_scores
 from lab.spec import canonical
 
 Ints = NDArray[np.int64]
@@ -110,16 +114,63 @@ class Stream:
         }
 
     def cursors(self, step: int) -> dict[str, int]:
-        """Windows read from each corpus (by digest) in steps 0..step."""
+        """Windows read from each corpus (by digest) in steps 0..step, those reread once more, and
+        before a run's start."""
+        cursors = self._at_start()
+        for stretch, counts in self._read(step):
+            for (digest, _), count in zip(stretch.shares, counts, strict=True):
+                cursors[digest] += count
+        return cursors
+
+    def places(self, step: int) -> dict[str, int]:
+        """How far into the stream of each corpus (by digest) the state at `step` has come."""
+        places = self._at_start()
+        for stretch, counts in self._read(step):
+            for (digest, _), count in zip(stretch.shares, counts, strict=True):
+                if digest in stretch.reread:
+                    places[digest] = max(places[digest], count)
+                else:
+                    places[digest] += count
+        return places
+
+    def _at_start(self) -> dict[str, int]:
         cursors = dict.fromkeys(self._seeds, 0)
+        if self.path.origin is not None:
+            cursors |= {one.corpus: one.windows for one in self.path.origin.read}
+        return cursors
+
+    def _read(self, step: int) -> Iterator[tuple[Stretch, list[int]]]:
+        """Stretches begun in steps 0..step, and the windows that each read of its corpora."""
         for stretch in self.path.stretches:
             steps = min(stretch.stop, step) - stretch.start
             if steps > 0:
                 weights = tuple(weight for _, weight in stretch.shares)
-                counts = diffused_counts(steps * self.path.run.batch, weights)
-                for (digest, _), count in zip(stretch.shares, counts, strict=True):
-                    cursors[digest] += count
-        return cursors
+                before = self._windows_before(stretch)
+                until = diffused_counts(before + steps * self.path.run.batch, weights)
+                begun = diffused_counts(before, weights)
+                yield stretch, [last - first for last, first in zip(until, begun, strict=True)]
+
+    def _windows_before(self, stretch: Stretch) -> int:
+        """Windows of a stretch that an adopted checkpoint read before this run goes on with it."""
+        origin = self.path.origin
+        if origin is None or stretch.start > 0 or stretch.reset_optimizer or stretch.whole:
+            return 0
+        return origin.windows if origin.shares == stretch.shares else 0
+
+    def stopped_in(self, step: int) -> tuple[tuple[tuple[str, int], ...], int]:
+        """Shares of the stretch that made the state at `step`, and windows read in it by then.
+
+        None of a stretch in the middle of which no other goes on.
+        """
+        made_by = [one for one in self.path.stretches if one.start < step]
+        if made_by:
+            last = made_by[-1]
+            if last.whole:
+                return (), 0
+            windows = (step - last.start) * self.path.run.batch
+            return last.shares, self._windows_before(last) + windows
+        origin = self.path.origin
+        return (origin.shares, origin.windows) if origin is not None else ((), 0)
 
     def window_indices(self, step: int, steps: int) -> tuple[list[str], Ints, Ints]:
         """Steps step..step+steps as (digests, corpus of each window, window), both [steps, B]."""
@@ -132,18 +183,47 @@ class Stream:
             first, last = max(stretch.start, step), min(stretch.stop, step + steps)
             if first >= last:
                 continue
-            begun = self.cursors(stretch.start)
+            begun = self.places(stretch.start) | dict.fromkeys(stretch.reread, 0)
             weights = tuple(weight for _, weight in stretch.shares)
             n = (last - first) * batch
-            corpus, ordinal = diffuse((first - stretch.start) * batch, n, weights)
+            before = self._windows_before(stretch)
+            corpus, ordinal = diffuse(before + (first - stretch.start) * batch, n, weights)
+            taken = diffused_counts(before, weights)  # counted in `begun` and in `ordinal`
             out = slice((first - step) * batch, (last - step) * batch)
             for k, (digest, _) in enumerate(stretch.shares):
                 mine = np.flatnonzero(corpus == k)
                 count = self.corpora[digest].train_windows(context)
-                places = begun[digest] + ordinal[mine]
                 which[out][mine] = digests.index(digest)
+                if stretch.order is not None:
+                    ordered = self._ordered(stretch, k, begun[digest])
+                    window[out][mine] = ordered[ordinal[mine]]
+                    continue
+                places = begun[digest] - taken[k] + ordinal[mine]
                 window[out][mine] = window_order(count, self._seeds[digest], places)
         return digests, which.reshape(steps, batch), window.reshape(steps, batch)
+
+    def _ordered(self, stretch: Stretch, k: int, begun: int) -> Ints:
+        """All windows that an ordered stretch reads of its corpus `k`, in order: made once.
+
+        A run that is resumed makes them anew, whatever its step: n log n for n windows.
+        """
+        assert stretch.order is not None
+        digest, _ = stretch.shares[k]
+        key = stretch.start, digest
+        if key not in self._made:
+            corpus, context = self.corpora[digest], self.path.run.model.context
+            steps = stretch.stop - stretch.start
+            weights = tuple(weight for _, weight in stretch.shares)
+            n = diffused_counts(steps * self.path.run.batch, weights)[k]
+            epoch = corpus.train_windows(context)
+            stream = window_order(epoch, self._seeds[digest], begun + np.arange(n))
+            scores = window_scores(corpus, stretch.order.score, context)
+            self._made[key] = sorted_windows(stream, scores, stretch.order.kind, begun, epoch)
+        return self._made[key]
+
+    @cached_property
+    def _made(self) -> dict[tuple[int, str], Ints]:
+        return {}
 
     def tokens(self, step: int, steps: int, part: slice = slice(None)) -> NDArray[np.int32]:
         """Token windows of steps step..step+steps: [steps, B, context + 1].
@@ -166,4 +246,5 @@ class Stream:
         return {
             digest: count / self.corpora[digest].train_windows(context)
             for digest, count in self.cursors(step).items()
+            if digest in self.corpora  # an adopted checkpoint may have read others
         }

@@ -38,10 +38,16 @@ def stage_rates(stage: Stage, steps: int, start_lr: float) -> NDArray[np.float64
     return rates
 
 
-def realise(run: RunSpec) -> Rates:
-    """Learning rate of every step of a run, shape [steps], float32; the rate before step 0 is 0."""
+def realise(run: RunSpec, before_lr: float = 0.0) -> Rates:
+    """Learning rate of every step of a run, shape [steps], float32; `before_lr` is that before
+    step 0: 0, or the one at which an adopted checkpoint ended."""
+    return exact(run, before_lr).astype(np.float32)
+
+
+def exact(run: RunSpec, before_lr: float = 0.0) -> NDArray[np.float64]:
+    """The rates before they are rounded to float32: what a stage that follows begins at."""
     pieces: list[NDArray[np.float64]] = []
-    lr = 0.0
+    lr = before_lr
     for phase in run.phases:
         for stage, tokens in zip(phase.schedule, phase.stage_tokens(), strict=True):
             try:
@@ -50,7 +56,7 @@ def realise(run: RunSpec) -> Rates:
                 raise Refused(f"phase {phase.name!r}: {refusal}") from None
             pieces.append(rates)
             lr = float(rates[-1])
-    return np.concatenate(pieces).astype(np.float32)
+    return np.concatenate(pieces)
 
 
 def boundaries(run: RunSpec) -> list[int]:

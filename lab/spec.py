@@ -9,6 +9,7 @@ when it cannot be a run. What follows from a spec stands elsewhere: the learning
 import dataclasses
 import json
 import math
+import re
 import sys
 import types
 import typing
@@ -25,7 +26,10 @@ Precision = Literal["float32", "bfloat16"]
 OptimizerName = Literal["adamw", "muon"]
 Parametrisation = Literal["standard", "mup"]
 MAX_SEED = 2**32 - 1
+DIGEST = re.compile(r"[0-9a-f]{64}")  # of an adopted checkpoint
 LARGEST = sys.float_info.max
+ORDER = re.compile(r"uniform|ascending|descending|folded:([2-9]|[1-9][0-9]{1,3})")
+SCORE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # Fields that came after states had been identified: canonical JSON leaves them out at their
 # default, so that the identities of those states stay.
 CAME_LATER = {"came_later": True}
@@ -184,7 +188,11 @@ class Share:
 class Phase:
     """A stretch of training on one mixture under one schedule. Durations are in tokens.
 
-    `name` is for people (axes, tables); it is no part of a state's identity.
+    `name` is for people (axes, tables); it is no part of a state's identity. Corpora in `reread`
+    are read from their beginning again (literal replay: the very windows of the phases before),
+    all others from where the run has come to in them (unseen replay). `order` is that of the
+    windows it reads of each corpus, by a `score` of their documents (`lab.order`): `uniform` (by
+    none), `ascending` (the best last), `descending`, or `folded:k`, k times ascending.
     """
 
     name: str
@@ -192,6 +200,9 @@ class Phase:
     mixture: tuple[Share, ...]
     schedule: tuple[Stage, ...]
     reset_optimizer: bool = False
+    reread: tuple[str, ...] = field(default=(), metadata=CAME_LATER)
+    order: str = field(default="uniform", metadata=CAME_LATER)
+    score: str = field(default="truth", metadata=CAME_LATER)
 
     def __post_init__(self) -> None:
         where = f"phase {self.name!r}"
@@ -200,10 +211,17 @@ class Phase:
         _require(len(self.mixture) > 0, f"{where}: mixture", [], "needs a corpus")
         names = [share.corpus for share in self.mixture]
         _require(len(set(names)) == len(names), f"{where}: mixture", names, "names a corpus twice")
+        known = len(set(self.reread)) == len(self.reread) and set(self.reread) <= set(names)
+        allowed = f"each once, of the mixture's {', '.join(names)}"
+        _require(known, f"{where}: reread", list(self.reread), allowed)
         total = math.fsum(share.weight for share in self.mixture)
         _require(abs(total - 1) < 1e-9, f"{where}: mixture weights sum to", total, "must sum to 1")
         open_ended = [stage for stage in self.schedule if stage.tokens is None]
         fixed = sum(stage.tokens for stage in self.schedule if stage.tokens is not None)
+        allowed = "uniform, ascending, descending, or folded:k for k in 2..9999"
+        _require(bool(ORDER.fullmatch(self.order)), f"{where}: order", self.order, allowed)
+        allowed = "must name a score: small letters, digits, - and _"
+        _require(bool(SCORE.fullmatch(self.score)), f"{where}: score", self.score, allowed)
         label = f"{where}: schedule"
         _require(len(open_ended) <= 1, label, "tokens null", "only one stage may take the rest")
         if open_ended:
@@ -234,7 +252,8 @@ class RunSpec:
     """One training run. `seed` draws the initial weights and the order of the data.
 
     `precision` is that of products and activations; weights, moments, norms, softmax and loss are
-    float32 in any case.
+    float32 in any case. `start` is the digest of an adopted checkpoint (`lab.adopt`), whose state
+    is this run's step 0; `seed` then draws the order of the data alone.
     """
 
     model: ModelSpec
@@ -243,9 +262,14 @@ class RunSpec:
     seed: int
     batch: int
     precision: Precision = field(default="float32", metadata=CAME_LATER)
+    start: str = field(default="", metadata=CAME_LATER)
 
     def __post_init__(self) -> None:
         _one_of(Precision, "precision", self.precision)
+        allowed = "must be the digest that lab adopt printed (64 hexadecimal digits), or empty"
+        _require(
+            self.start == "" or bool(DIGEST.fullmatch(self.start)), "start", self.start, allowed
+        )
         if self.model.parametrisation == "mup":
             # an orthogonal update has a scale of its own: Table 8 of 2203.03466 does not say which
             allowed = "model.parametrisation=mup has rates for adamw only"

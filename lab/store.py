@@ -264,10 +264,11 @@ class Store:
         with contextlib.suppress(FileNotFoundError):  # set aside already
             os.replace(marker, marker.with_name(f"BROKEN-{secrets.token_hex(4)}.json"))
 
-    def restore(self, place: Path, abstract: Any) -> Any:
+    def restore(self, place: Path, abstract: Any, set_aside: bool = True) -> Any:
         """The state that is held at a place, checked. On damage it is held no more: Damaged.
 
-        Raises Gone where another process has removed it since it was found here.
+        Raises Gone where another process has removed it since it was found here. The folder is
+        only read unless `set_aside`.
         """
         at_stop = place.suffix == ".npz"
         segment = (place.parent.parent if at_stop else place).parent
@@ -287,9 +288,9 @@ class Store:
             wrong = str(error)
         if not at_stop and (place / DROPPED).exists():
             raise Gone(f"state {segment.name[:12]} was removed since")
-        if at_stop:
+        if set_aside and at_stop:
             place.unlink(missing_ok=True)
-        else:
+        elif set_aside:
             self._set_aside(segment / MARKER)
         raise Damaged(f"state {segment.name[:12]} is damaged: {wrong}")
 

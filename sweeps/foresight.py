@@ -29,15 +29,18 @@ class Expected:
 
     `points` holds the law's variables, a value a reading; `noise` is the standard deviation of a
     reading about the law, in the unit of the law's response. `arms` are those for which it is made.
+    `rates` are learning-rate curves by name, for a law that reads them (`points` then name the
+    `curve` as well).
     """
 
     what: str
     law: str
     params: Mapping[str, float]
-    points: Mapping[str, Sequence[float]]
+    points: Mapping[str, Sequence[Any]]
     noise: float
     prior: str
     arms: tuple[str, ...] = ()
+    rates: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def _expected(one: Expected) -> dict[str, Any]:
         found.update(low=None, high=None, by_log=False, wide=True)
     if points.empty:
         return row
-    known = expected_intervals(one.law, one.params, points, one.noise)
+    known = expected_intervals(one.law, one.params, points, one.noise, rates=one.rates)
     row["condition"] = known.condition if math.isfinite(known.condition) else None
     row["identified"] = known.condition < ILL_CONDITIONED
     for name, value, by_log, half in known.table()[
@@ -180,6 +183,23 @@ def repeats(epochs: Mapping[str, float]) -> list[str]:
             verdict = "; lab run will refuse" if most > MAX_EPOCHS else ""
             said.append(f"corpus {name} would be read {most:,.1f} times{verdict}")
     return said
+
+
+def other_orders(plan: Plan) -> list[str]:
+    """A line for every adopted checkpoint whose text some run may read again, in another order."""
+    runs = [(run.path.origin, run.path) for run in plan.runs]
+    said: dict[str, list[int]] = {}
+    for origin, path in runs:
+        if origin is not None and origin.seed != path.run.seed:
+            used = {digest for one in path.stretches for digest, _ in one.shares}
+            if used & {one.corpus for one in origin.read}:
+                seeds = said.setdefault(origin.digest[:12], [])
+                seeds += [path.run.seed] if path.run.seed not in seeds else []
+    return [
+        f"start {digest}...: read its text in an order that is not that of seed "
+        f"{', '.join(map(str, seeds))}: what a run reads as new it may have read already"
+        for digest, seeds in said.items()
+    ]
 
 
 def mixed_rates(plan: Plan) -> list[str]:

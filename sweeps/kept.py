@@ -3,7 +3,8 @@
 Kept is every state that the sweep evaluates, whole: another corpus is evaluated on it, another
 horizon starts from it, and neither trains what is there. That takes 12 bytes a parameter and state.
 Once a sweep is not to grow any more, only the states that its unfinished branches start from are
-needed; `lab gc` lists the others, and removes them if it is told so.
+needed, and those that are still to be averaged; `lab gc` lists the others, and removes them if it
+is told so.
 """
 
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from lab import flops
 from lab.store import Index
+from sweeps.averaging import left_to_average
 from sweeps.folder import Folder
 from sweeps.plan import Plan
 from sweeps.remaining import remaining
@@ -52,6 +54,12 @@ def unneeded(plan: Plan, index: Index, folder: Folder) -> list[Unneeded]:
         index.states[state]
         for work in remaining(plan, index).work
         if (state := plan.segments[work.segment].path.state_id(work.start)) in index.states
+    }
+    needed |= {
+        index.states[state]
+        for one in left_to_average(plan, index)
+        for state in one.members
+        if state in index.states
     }
     found += [
         Unneeded(one.place, one.bytes, STATE) for one in index.held if one.place not in needed

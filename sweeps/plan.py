@@ -16,13 +16,16 @@ from itertools import accumulate
 from typing import Any
 
 from lab import flops
+from lab.adopt import open_adopted
 from lab.corpora import Corpus
 from lab.errors import Refused
 from lab.evaluate import EvaluationSet
-from lab.identity import Path
+from lab.identity import Path, scores_of
 from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.memory import state_bytes, train_bytes
 from lab.mixture import Stream
+from lab.origin import Origin
+from lab.scores import score_digest
 from lab.spec import RunSpec, Shape
 from sweeps.sweep import Sweep
 
@@ -191,13 +194,15 @@ def make_plan(sweep: Sweep, corpora: Mapping[str, Corpus]) -> Plan:
     digests = {name: corpus.digest for name, corpus in corpora.items()}
     points: list[tuple[str, dict[str, Any], Path]] = []
     checked: set[Any] = set()
+    origins: dict[str, Origin] = {}
     for arm, grid in sweep.arms.items():
         for values, run in grid.points():
             needs = data_of(run), run.model.vocabulary
             if needs not in checked:
                 _check(run, corpora)
+                digests |= _score_digests(run, corpora)
                 checked.add(needs)
-            points.append((arm, values, Path(run, digests)))
+            points.append((arm, values, Path(run, digests, _origin(run, origins))))
     paths = [path for _, _, path in points]
     states = _States(paths)
     segments = _tree(states)
@@ -225,6 +230,16 @@ def corpora_of(sweep: Sweep) -> list[str]:
     return list(names)
 
 
+def _origin(run: RunSpec, known: dict[str, Origin]) -> Origin | None:
+    """The adopted checkpoint that a run starts from, if any. Raises Refused, Failed."""
+    if not run.start:
+        return None
+    if run.start not in known:
+        known[run.start] = open_adopted(run.start)
+    known[run.start].refuse_unlike(run)
+    return known[run.start]
+
+
 def _check(run: RunSpec, corpora: Mapping[str, Corpus]) -> None:
     for name in run.corpora():
         corpus = corpora[name]
@@ -240,17 +255,33 @@ def _check(run: RunSpec, corpora: Mapping[str, Corpus]) -> None:
             )
 
 
+def _score_digests(run: RunSpec, corpora: Mapping[str, Corpus]) -> dict[str, str]:
+    """Digests of the scores by which a run's phases order their corpora. Raises Refused."""
+    return {
+        scores_of(share.corpus, phase.score): score_digest(corpora[share.corpus], phase.score)
+        for phase in run.phases
+        if phase.order != "uniform"
+        for share in phase.mixture
+        if share.weight > 0
+    }
+
+
 def data_of(run: RunSpec) -> Any:
     """What decides on the data of a run's steps. Grids share mixtures and schedules between runs
     (`Grid.points`), so that who is the same object tells most of them apart."""
-    phases = tuple([(p.tokens, id(p.mixture), p.reset_optimizer) for p in run.phases])
-    return phases, run.batch, run.model.context
+    phases = tuple(
+        [
+            (p.tokens, id(p.mixture), p.reset_optimizer, p.reread, p.order, p.score)
+            for p in run.phases
+        ]
+    )
+    return phases, run.batch, run.model.context, run.start
 
 
 def rates_of(run: RunSpec) -> Any:
     """What decides on the rates of a run's steps, and on its boundaries."""
     phases = tuple([(p.name, p.tokens, id(p.schedule)) for p in run.phases])
-    return phases, run.batch, run.model.context
+    return phases, run.batch, run.model.context, run.start
 
 
 class _States:
@@ -307,9 +338,7 @@ class _States:
                 prefix: Any = sha256(path.lr[:step].tobytes()).digest()
             else:
                 prefix = tuple(
-                    (s.start, min(s.stop, step), s.shares, s.reset_optimizer)
-                    for s in path.stretches
-                    if s.start < step
+                    (s.start, min(s.stop, step), s.inputs) for s in path.stretches if s.start < step
                 )
             number = self.known[key] = self.numbers.setdefault(prefix, len(self.numbers))
         return number

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from lab.store import Index
+from sweeps.averaging import left_to_average
 from sweeps.plan import Plan, Segment
 
 
@@ -37,9 +38,12 @@ def remaining(plan: Plan, index: Index) -> Remaining:
     """Compare a plan with what is committed.
 
     A segment is done when its evaluations are there and its end was committed. Where the end's
-    arrays were collected since, they are made again only for a branch that starts from them.
+    arrays were collected since, they are made again only for a branch that starts from them, or an
+    average.
     """
     out = Remaining()
+    averaged = {state for one in left_to_average(plan, index) for state in one.members}
+    lost = averaged - index.states.keys()
     missing: dict[int, list[int]] = {}
     for k, segment in enumerate(plan.segments):
         if segment.parent in out.diverged:
@@ -48,7 +52,7 @@ def remaining(plan: Plan, index: Index) -> Remaining:
         bad = diverged_step(segment, index)
         if bad is not None:
             out.diverged[k] = bad
-        missing[k] = _missing(plan, segment, segment.stop if bad is None else bad, index)
+        missing[k] = _missing(plan, segment, segment.stop if bad is None else bad, index, lost)
 
     pieces: dict[int, list[Work]] = {}
     starts: set[int] = set()  # segments that others start from, with no arrays there
@@ -89,13 +93,17 @@ def diverged_step(segment: Segment, index: Index) -> int | None:
     return None
 
 
-def _missing(plan: Plan, segment: Segment, limit: int, index: Index) -> list[int]:
-    """Stops up to `limit` with an evaluation that is not there."""
+def _missing(plan: Plan, segment: Segment, limit: int, index: Index, lost: set[str]) -> list[int]:
+    """Stops up to `limit` with an evaluation that is not there, or a state that was `lost`.
+
+    A state is kept where it is evaluated: what was lost is evaluated once more.
+    """
     sets = [one.set_id for one in plan.sets_for(segment.path.run)]
     return [
         step
         for step, state in segment.stop_ids.items()
-        if step <= limit and any((state, one) not in index.evaluations for one in sets)
+        if step <= limit
+        and (state in lost or any((state, one) not in index.evaluations for one in sets))
     ]
 
 

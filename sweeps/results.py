@@ -1,7 +1,8 @@
 """The tidy table: one row per run, evaluated state and corpus, in a fixed order.
 
 Built from a plan and the store's index alone, so that it does not depend on what was killed,
-resumed or re-ordered. Rows of states that runs share carry the same `segment` (and `step`).
+resumed or re-ordered. Rows of states that runs share carry the same `segment` (and `step`). Where a
+sweep asks for averages of states, `average` names the one that a row is of; "" is a state itself.
 """
 
 import dataclasses
@@ -16,12 +17,13 @@ from lab.identity import Path
 from lab.mixture import Stream
 from lab.spec import canonical
 from lab.store import EvaluationRow, Index, StepRow, Store, no_cycles_sought
+from sweeps.averaging import averages_of, left_to_average
 from sweeps.grid import plain
 from sweeps.plan import Plan, PlannedRun, Segment, data_of, rates_of
 from sweeps.remaining import diverged_step
 
 TABLE_SCHEMA = 1
-
+ADOPTED = "adopted"  # the phase of step 0 where a run starts from a checkpoint: its trunk's end
 
 # Where a row lies on its run. `share_in_phase` is the corpus's realised share of the phase so far,
 # `epochs` how often it was read since step 0.
@@ -87,12 +89,13 @@ class _Reader:
         }
         self.found = [self._found(segment) for segment in plan.segments]
         self.sound = list(map(self._sound, plan.segments, self.found))
+        self.left = {one.state_id for one in left_to_average(plan, index)}
 
     def head(self, run: PlannedRun) -> dict[str, Any]:
         """What all rows of a run have in common."""
-        path = run.path
-        count = flops.parameters(path.run.model)
-        trunk = path.run.phase_steps()[0]  # the end of a phase is the end of a segment
+        path, spec = run.path, run.path.run
+        count = flops.parameters(spec.model)
+        trunk = spec.phase_steps()[0]  # the end of a phase is the end of a segment
         ends = {self.plan.segments[k].stop: self.plan.segments[k] for k in run.segments}
         return {
             "schema_version": TABLE_SCHEMA,
@@ -101,7 +104,7 @@ class _Reader:
             **axis_columns(run.values),
             "n_params": count.total,
             "n_params_non_embedding": count.non_embedding,
-            "trunk": ends[trunk].end_id[:12],
+            "trunk": path.state_id(0)[:12] if spec.start else ends[trunk].end_id[:12],
             "status": self._status(run),
         }
 
@@ -136,13 +139,27 @@ class _Reader:
         if len(there) < len(found):
             columns = {name: [values[k] for k in there] for name, values in columns.items()}
         rows = [row for row in found if row is not None]
-        return {
-            "segment": [segment.end_id[:12]] * len(rows),
-            **columns,
-            "loss_nats": [row.loss_nats for row in rows],
-            "bits_per_byte": [row.bits_per_byte for row in rows],
-            "accuracy": [row.accuracy for row in rows],
-        }
+        block = _rows(segment, columns, rows)
+        if not self.plan.sweep.evaluate.averages:
+            return block
+        more = self._averages(segment, path)
+        block["average"] = [""] * len(rows)
+        return {name: [*values, *more[name]] for name, values in block.items()}
+
+    def _averages(self, segment: Segment, path: Path) -> dict[str, list[Any]]:
+        """Rows of the averages that are read at a segment's end, by column."""
+        names, context = self.plan.sweep.evaluate.corpora, path.run.model.context
+        found = [
+            (one.written, k, row)
+            for one in averages_of(path, self.plan.sweep.evaluate)
+            if one.step == segment.stop
+            for k, name in enumerate(names)
+            if (row := self.index.evaluations.get((one.state_id, self.ids[name, context])))
+        ]
+        at_end = self._places([segment.stop], path)
+        columns = {name: [values[k] for _, k, _ in found] for name, values in at_end.items()}
+        block = _rows(segment, columns, [row for _, _, row in found])
+        return block | {"average": [written for written, _, _ in found]}
 
     def _places(self, stops: list[int], path: Path) -> dict[str, list[Any]]:
         """Columns that say where rows of a segment lie on its runs, whatever their seed."""
@@ -150,6 +167,7 @@ class _Reader:
         context = spec.model.context
         stream = Stream(path, self.by_digest)
         ends = [0, *accumulate(spec.phase_steps())]
+        before_lr = float(np.float32(path.origin.lr)) if path.origin is not None else 0.0
         rows: list[tuple[Any, ...]] = []
         for step in stops:
             phase, step_in_phase = spec.phase_of(step)
@@ -161,12 +179,12 @@ class _Reader:
                 share = (now.get(digest, 0) - then.get(digest, 0)) / windows if windows else 0.0
                 rows.append(
                     (
-                        phase.name,
+                        ADOPTED if path.origin is not None and step == 0 else phase.name,
                         step,
                         step_in_phase,
                         step * spec.tokens_per_step,
                         step_in_phase * spec.tokens_per_step,
-                        float(path.lr[step - 1]) if step > 0 else 0.0,
+                        float(path.lr[step - 1]) if step > 0 else before_lr,
                         flops.train_flops(spec, step),
                         name,
                         share,
@@ -188,7 +206,23 @@ class _Reader:
         if "diverged" in found:
             last = found.index("diverged") == len(found) - 1
             return "diverged" if last else "diverged parent"
-        return "incomplete" if "incomplete" in found else "done"
+        left = self.left and self.left & {
+            one.state_id for one in averages_of(run.path, self.plan.sweep.evaluate)
+        }
+        return "incomplete" if left or "incomplete" in found else "done"
+
+
+def _rows(
+    segment: Segment, places: dict[str, list[Any]], rows: list[EvaluationRow]
+) -> dict[str, list[Any]]:
+    """Columns of evaluations at these places of a segment's runs."""
+    return {
+        "segment": [segment.end_id[:12]] * len(rows),
+        **places,
+        "loss_nats": [row.loss_nats for row in rows],
+        "bits_per_byte": [row.bits_per_byte for row in rows],
+        "accuracy": [row.accuracy for row in rows],
+    }
 
 
 def step_table(plan: Plan, index: Index, store: Store) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.memory import train_bytes
 from lab.spec import read
 from lab.store import Index
+from sweeps.averaging import evaluate_averages, left_to_average
 from sweeps.folder import Folder
 from sweeps.grid import plain
 from sweeps.leases import Leases, forget
@@ -78,6 +79,8 @@ def run_sweep(
         raise Refused(f"stack = {stack}: must be at least 1 lane")
     from lab import hosts
 
+    if sweep.evaluate.averages and hosts.several():
+        raise Refused("averages of states are for one host: leave out --coordinator")
     folder = Folder(out)
     held = folder.held() if hosts.first() else None
     corpora = open_corpora(sweep, verify=True)
@@ -130,7 +133,8 @@ def join_sweep(
     """Train along into a folder, as its sweep stands there; returns the tokens trained here.
 
     `segments`: only these (by their end states), and what they start from if nobody has trained it;
-    what another process has is waited for. Raises as `run_sweep`, and Refused for a stranger.
+    what another process has is waited for. With none at all, averages of states are evaluated.
+    Raises as `run_sweep`, and Refused for a stranger.
     """
     folder = Folder(out)
     held = folder.held()
@@ -206,14 +210,14 @@ class _Job:
                 continue
             todo = limit(self.plan, todo)
             hosts.agree([dataclasses.asdict(work) for work in todo.work])
-            if not todo.work:
-                return index
-            unsound += bool(index.broken)
+            unsound += bool(index.broken and todo.work)
             try:
-                if self.fleet is None:
-                    self.train(index, todo, leases, notice)
-                else:
+                if todo.work and self.fleet is not None:
                     self.trained += self.fleet.train(self.plan, todo, self.stack, leases, notice)
+                elif todo.work:
+                    self.train(index, todo, leases, notice)
+                elif self.asked or not self.average(index, notice):
+                    return index
             except Gone:
                 if hosts.several():
                     raise  # the others wait in the middle of it: start over together
@@ -225,6 +229,14 @@ class _Job:
             notice.obey()
             if unsound >= REBUILDS:
                 raise Failed(f"states in {self.folder.path} keep being damaged: check that disk")
+
+    def average(self, index: Index, notice: Notice) -> int:
+        """Evaluate what is to be averaged and is there; how many averages that were."""
+        left = left_to_average(self.plan, index)
+        if self.fleet is not None:
+            held = [one for one in left if all(state in index.states for state in one.members)]
+            return self.fleet.average(len(held), notice)
+        return evaluate_averages(self.plan, self.folder.store, index, left, self.stack, self.layout)
 
     def follow(self) -> int:
         """What a host does that is not the first: train along, and leave the folder alone."""

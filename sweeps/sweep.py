@@ -3,10 +3,11 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from lab.averages import average
 from lab.errors import Refused
-from lab.spec import RunSpec, canonical, read
+from lab.spec import CAME_LATER, RunSpec, canonical, read
 from sweeps.grid import Grid, get_field, parse_value, parse_values, plain, with_fields
 
 
@@ -16,7 +17,9 @@ class Evaluations:
 
     In every phase: `per_octave` log-spaced steps (round(2^(k / per_octave)), the same whatever the
     phase's length, so that a longer run asks for nothing new along the way), and its end. In the
-    phase `phase`, also at each of `horizons` (tokens since it began).
+    phase `phase`, also at each of `horizons` (tokens since it began). At the end of that phase each
+    of `averages` is evaluated too (`lab.averages`), over the last states of the phase that are
+    `average_tokens` apart; those are evaluated as well.
     """
 
     corpora: tuple[str, ...]
@@ -24,6 +27,8 @@ class Evaluations:
     phase: str
     horizons: tuple[int, ...]
     per_octave: int = 1
+    averages: tuple[str, ...] = field(default=(), metadata=CAME_LATER)
+    average_tokens: int = field(default=0, metadata=CAME_LATER)
 
     def __post_init__(self) -> None:
         if self.windows < 1:
@@ -32,6 +37,13 @@ class Evaluations:
             raise Refused(f"evaluate.per_octave = {self.per_octave}: must be in 1..16")
         if len(set(self.horizons)) < len(self.horizons) or min(self.horizons, default=1) < 1:
             raise Refused(f"horizons = {list(self.horizons)}: must be positive and differ")
+        if len({average(one) for one in self.averages}) < len(self.averages):
+            raise Refused(f"averages = {list(self.averages)}: name one twice")
+        if bool(self.averages) != (self.average_tokens >= 1):
+            raise Refused(
+                f"average_tokens = {self.average_tokens}: must say how many tokens the states of "
+                "averages are apart, and be 0 where there are none"
+            )
 
     def steps(self, run: RunSpec) -> list[int]:
         """Steps of a run at which its state is evaluated, ascending. Raises Refused."""
@@ -53,7 +65,26 @@ class Evaluations:
                         )
                     wanted.add(start + step)
             start += length
-        return sorted(wanted)
+        return sorted(wanted.union(*self.averaged_steps(run).values()))
+
+    def averaged_steps(self, run: RunSpec) -> dict[str, tuple[int, ...]]:
+        """Steps of the states of each average, oldest first; none without the phase. Refused."""
+        if not self.averages or all(phase.name != self.phase for phase in run.phases):
+            return {}
+        begun = run.phase_start(self.phase)
+        (phase,) = (phase for phase in run.phases if phase.name == self.phase)
+        end = begun + run.steps_in(phase.tokens)
+        apart = run.steps_in(self.average_tokens, "average_tokens")
+        found: dict[str, tuple[int, ...]] = {}
+        for written in self.averages:
+            first = end - (average(written).count - 1) * apart
+            if first <= begun:
+                raise Refused(
+                    f"average {written!r}: its states, {self.average_tokens} tokens apart, do not "
+                    f"lie within phase {phase.name!r} of {phase.tokens} tokens"
+                )
+            found[written] = tuple(range(first, end + 1, apart))
+        return found
 
 
 @dataclass(frozen=True)

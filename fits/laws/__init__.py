@@ -9,7 +9,7 @@ from fits.form import Law
 
 @lru_cache(maxsize=1)
 def _library() -> dict[str, Law]:
-    from fits.laws import continual, mixture, repetition, schedule, size_and_data
+    from fits.laws import continual, cpt, mixture, order, repetition, schedule, size_and_data
 
     families = (
         size_and_data,
@@ -17,6 +17,8 @@ def _library() -> dict[str, Law]:
         continual,
         mixture,
         schedule,
+        cpt,
+        order,
     )
     return {law.name: law for family in families for law in family.LAWS}
 

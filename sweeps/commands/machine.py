@@ -1,4 +1,4 @@
-"""doctor, data list, data prepare."""
+"""doctor, data list, data prepare, data scores."""
 
 import argparse
 import os
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from lab.corpora import known_names, open_corpus, refuse_name, write_store
+from lab.damage import TRUTH
 from lab.errors import Failed, Refused
 from lab.home import home
+from lab.scores import document_scores, score_names
 from lab.texts import plain_text
 
 
@@ -95,3 +97,42 @@ def prepare(told: argparse.Namespace) -> Any:
             f"tokens, {store.documents} documents, {store.duplicates} exact duplicates dropped"
         )
     return {"name": name, "train_tokens": len(store.train), "digest": store.digest}
+
+
+def scores(told: argparse.Namespace) -> Any:
+    """Every score of a corpus's training documents, and how well it ranks them as the truth does.
+
+    Scores that are computed from the text are computed now, and kept.
+    """
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    parts = open_corpus(told.name).parts
+    names = [name for name in score_names(parts[0]) if all(name in score_names(p) for p in parts)]
+    found = {name: np.concatenate([document_scores(p, name) for p in parts]) for name in names}
+    rows = [
+        {
+            "score": name,
+            "documents": len(values),
+            "lowest": float(values.min()),
+            "median": float(np.median(values)),
+            "highest": float(values.max()),
+            "spearman_truth": float(spearmanr(found[TRUTH], values).statistic)
+            if TRUTH in found
+            else None,
+        }
+        for name, values in found.items()
+    ]
+    if not told.json:
+        print(
+            f"{'score':<14} {'documents':>9} {'lowest':>9} {'median':>9} {'highest':>9}  as truth"
+        )
+        for row in rows:
+            agrees = row["spearman_truth"]
+            print(
+                f"{row['score']:<14} {row['documents']:>9,} {row['lowest']:>9.3f} "
+                f"{row['median']:>9.3f} {row['highest']:>9.3f}  "
+                + (f"{agrees:.3f}" if agrees is not None else "unknown")
+            )
+        print("More is better. 'As truth': Spearman's rank correlation with what was done to them.")
+    return rows

@@ -21,7 +21,7 @@ from sweeps.claims import stated, stated_lines, undecidable, verdict_lines
 from sweeps.engines.choose import fleet_of
 from sweeps.engines.fleet import Fleet
 from sweeps.folder import Folder, Held
-from sweeps.foresight import expected_text, foresee, mixed_rates, repeats
+from sweeps.foresight import expected_text, foresee, mixed_rates, other_orders, repeats
 from sweeps.foretold import Hook, run_in_order
 from sweeps.grid import plain
 from sweeps.kept import disk_size, to_keep
@@ -105,6 +105,7 @@ def plan(told: argparse.Namespace) -> Any:
     value["claims"] = stated(study.claims(settings, sweep), sweep)
     doubts += undecidable(value["claims"])
     value["warnings"] = [*cautions, *doubts, *repeats(value["epochs"]), *mixed_rates(made)]
+    value["warnings"] += other_orders(made)
     limits = _limits(told, speed)
     if limits:
         choice = choose(made, remaining(made, _index(out, sweep, made)), limits)

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from lab.errors import Refused
 from sweeps.progress import count
 from sweeps.run import join_sweep
 
@@ -17,6 +18,10 @@ def work(told: argparse.Namespace) -> Any:
     if told.tied:
         threading.Thread(target=_stop_when_left, name="tied", daemon=True).start()
     segments = None if told.segments is None else told.segments.split(",")
+    if told.averages:
+        if segments is not None:
+            raise Refused("--averages or --segments, not both")
+        segments = []
 
     def say(line: str) -> None:
         print(f"lab: {line}", file=sys.stderr, flush=True)

@@ -91,10 +91,8 @@ class Fleet:
 
         Raises Failed where a task ends again and again and nothing comes of it.
         """
-        if self._engine is None:
-            private(self.folder)
-            self._engine = self.open_engine()
-            self._handed = self._known()
+        self._open()
+        assert self._engine is not None
         asked = {one.segment for one in todo.work}
         left, said = todo, ""
         tokens = _tokens(plan, todo)
@@ -124,6 +122,23 @@ class Fleet:
             _pause(max(self.seconds, pause), notice)
         return tokens - _tokens(plan, left)
 
+    def average(self, count: int, notice: Notice) -> int:
+        """Have `count` averages of states evaluated, if there are any. Raises Failed."""
+        if count == 0:
+            return 0
+        self._open()
+        assert self._engine is not None
+        id = self._engine.submit([*WORKER, str(self.folder.absolute()), "--averages"], [])
+        while self._engine.alive([id]) and not notice.given():
+            _pause(self.seconds, notice)
+        tries, before = self._failures.get(frozenset(), (0, None))
+        tries = tries + 1 if before in (None, count) else 1
+        self._failures[frozenset()] = tries, count
+        if tries > TRIES:
+            why = _last_line(self._engine.log(id))
+            raise Failed(f"averages are not evaluated, the last time: {why}")
+        return count
+
     def __enter__(self) -> "Fleet":
         return self
 
@@ -136,6 +151,12 @@ class Fleet:
         """No more is to be trained, or the driver was told to stop."""
         if self._engine is not None:
             self._engine.close()
+
+    def _open(self) -> None:
+        if self._engine is None:
+            private(self.folder)
+            self._engine = self.open_engine()
+            self._handed = self._known()
 
     def _hand_over(self, plan: Plan, left: Remaining, stack: int, engine: Engine) -> int:
         """Give the engine what it has room for and may have. Tasks that are left to be given."""

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from lab import hosts, mesh
+from lab.adopt import adopted_state
 from lab.device_text import DeviceText
 from lab.errors import Failed
 from lab.layout import A_RUN_A_DEVICE, Layout
@@ -181,11 +182,13 @@ class _Group:
         work = self.pieces.work[number]
         segment = self.plan.segments[work.segment]
         path = segment.path
-        if work.start == 0:
+        if work.start == 0 and path.origin is None:
             state = self.trainer.initial(path.run.seed)
         else:
             state = like = self.trainer.abstract()
-            if hosts.first():
+            if hosts.first() and work.start == 0 and path.origin is not None:
+                state = adopted_state(path.origin, like)
+            elif hosts.first():
                 state = self.store.restore(self.stored[path.state_id(work.start)], like)
             state = hosts.shared(state, like)
         if any(s.start == work.start and s.reset_optimizer for s in path.stretches):

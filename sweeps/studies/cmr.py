@@ -2,7 +2,7 @@
 
 The critical mixture ratio of Gu et al. (EMNLP 2024, arXiv 2407.17467): a trunk is trained on
 general text, then continued on general + domain text at several domain shares R, at a constant rate
-after a short rewarm.
+after a short rewarm. Or the trunk is yours: `lab adopt` it, then `--set trunks=DIGEST`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,16 @@ import numpy as np
 from lab.errors import Refused
 from lab.spec import ModelSpec, RunSpec
 from sweeps.adaptive_critical import critical_width
-from sweeps.continual_runs import RATIOS, Scale, branched, published_model, small_model
+from sweeps.continual_runs import (
+    RATIOS,
+    Scale,
+    branched,
+    off_adopted,
+    published_model,
+    rates_note,
+    small_model,
+    trunks_alike,
+)
 from sweeps.foresight import Expected, Foreseen, Sought, named
 from sweeps.grid import Grid
 from sweeps.peak_rates import peak_rule
@@ -30,7 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the study can be told with --set. Horizons are in tokens of continual pre-training."""
+    """What the study can be told with --set. Horizons are in tokens of continual pre-training.
+
+    `trunks` are digests that `lab adopt` printed: then no trunk is trained, and all branch off
+    those, rewarmed to `rewarm_lr`. Trunks of one shape are units of one another.
+    """
 
     general: str
     domain: str
@@ -39,6 +52,8 @@ class Settings:
     held_out_ratio: float = 1 / 3
     windows: int = 256
     per_octave: int = 1
+    trunks: tuple[str, ...] = ()
+    rewarm_lr: float = 0.0
 
 
 def _tiny(width: int) -> tuple[ModelSpec, float]:
@@ -114,10 +129,14 @@ def settings(scale: str) -> Settings:
 
 
 def sweep(told: Settings, scale: str) -> Sweep:
-    """One arm a size: trunk seeds x ratios."""
+    """One arm a size: trunk seeds x ratios; or one an adopted trunk: ratios."""
     chosen = SCALES[scale]
     arms = {}
-    for name, model, peak, seeds in chosen.sizes:
+    for start in told.trunks:
+        corpora = (told.general, told.domain)
+        base = off_adopted(chosen, start, told.rewarm_lr, *corpora, told.horizons)
+        arms[f"adopted_{start[:8]}"] = Grid(base, {"cpt.ratio": RATIOS})
+    for name, model, peak, seeds in chosen.sizes if not told.trunks else ():
         base = branched(chosen, model, peak, told.general, told.domain, told.horizons)
         arms[name] = Grid(base, {"seed": tuple(range(seeds)), "cpt.ratio": RATIOS})
     evaluate = Evaluations(
@@ -139,7 +158,11 @@ def cautions(told: Settings, asked: Sweep) -> list[str]:
         ratios = [r for r in grid.axes.get("cpt.ratio", ()) if 0 < r < 1]
         if len(ratios) < 2:
             raise Refused(f"arm {name}: a critical ratio needs two values of cpt.ratio in (0, 1)")
-        if len(grid.axes.get("seed", (0,))) < 2:
+        if grid.base.start and "seed" in grid.axes:
+            raise Refused(
+                "axis seed: branches off an adopted trunk are one unit, whatever the seed"
+            )
+        if trunks_alike(asked, grid) < 2:
             lack = "one trunk seed, so the critical ratio carries no interval"
             said.setdefault(lack, []).append(name)
         if len(ratios) < 4:
@@ -154,7 +177,7 @@ def cautions(told: Settings, asked: Sweep) -> list[str]:
 
 
 # What is believed before anything runs: what `lab run cmr` measured at its default scale, at 26,232
-# parameters (critical ratios and seed noise: README, "What it found"; laws: fits of its report).
+# parameters and a peak rate of 8e-3, before its rates came from `sweeps.peak_rates`.
 # At eps = 0 critical ratios follow `cmr-critical`, at eps = .05 they do not move. Noise is that of
 # one trunk seed, taken as independent from point to point (those of one curve are not quite).
 # Other scales are believed to look alike, horizons counted in the longest one.
@@ -180,7 +203,7 @@ def foresees(told: Settings, asked: Sweep) -> Foreseen:
     """The fits and readings to come, once for arms with seeds, ratios and steps in common."""
     alike: dict[Any, list[str]] = {}
     for name, grid in asked.arms.items():
-        seeds = len(grid.axes.get("seed", (0,)))
+        seeds = trunks_alike(asked, grid)
         ratios = tuple(sorted(r for r in grid.axes.get("cpt.ratio", ()) if 0 < r < 1))
         alike.setdefault((seeds, ratios, _tokens_read(asked, grid.base)), []).append(name)
     longer = max(told.horizons) / PRIOR_LAST
@@ -272,7 +295,7 @@ def at_scale(params: dict[str, float], longer: float) -> dict[str, float]:
 
 def _tokens_read(asked: Sweep, base: RunSpec) -> tuple[int, ...]:
     """Tokens of continual pre-training at which token laws get a point: behind the rewarm."""
-    begun, rewarm = base.phase_start("cpt"), base.phases[1].stage_tokens()[0]
+    begun, rewarm = base.phase_start("cpt"), base.phases[-1].stage_tokens()[0]
     read_at = [(step - begun) * base.tokens_per_step for step in asked.evaluate.steps(base)]
     return tuple(tokens for tokens in read_at if tokens > rewarm)
 
@@ -289,7 +312,7 @@ def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
     critical = continual.readings(table, told.general, sorted(told.horizons), told.eps)
     noise = continual.seed_noise(table, last)
     base = next(iter(asked.arms.values())).base
-    rewarm = base.phases[1].stage_tokens()[0]
+    rewarm = base.phases[-1].stage_tokens()[0]
     ratio_fits = continual.ratio_laws(table, last, told.held_out_ratio)
     token_fits = continual.token_laws(table, told.general, told.domain, rewarm)
     critical_fits, unfitted = continual.critical_laws(critical)
@@ -363,14 +386,9 @@ def _seed_note(sd: float) -> str:
 
 def _notes(told: Settings, asked: Sweep, table: "pd.DataFrame") -> list[str]:
     base = next(iter(asked.arms.values())).base
-    trunk, branch = base.phases
-    peak, end = trunk.schedule[0].to_lr or 0.0, trunk.schedule[-1].to_lr or 0.0
-    rewarmed = branch.schedule[0].to_lr or 0.0
     seeds = table.groupby("n_params")["unit"].nunique()
     notes = [
-        f"Trunk's rate ends at {end / peak:g} of its peak; continual pre-training is rewarmed to "
-        f"{rewarmed / peak:g} of it and held; optimizer state is "
-        f"{'reset' if branch.reset_optimizer else 'kept'}. Critical ratios depend on all three.",
+        f"{rates_note(base)}. Critical ratios depend on all three.",
         f"Evaluated on {told.windows} fixed windows of each corpus: intervals cover trunk seeds, "
         "not the choice of text. Only one schedule, one pair of corpora.",
     ]

@@ -18,6 +18,7 @@ from fits.laws.size_and_data import HOFFMANN_STARTS
 STEP = 1e-30  # of complex differentiation, exact as the Duals are
 R = np.array([1 / 16, 1 / 8, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 4, 0.9])
 TOKENS = np.geomspace(0.2e9, 40e9, 30)
+ENDS = np.concatenate([[0.0], np.geomspace(0.01, 1.0, 20)])
 
 
 def grid(**axes: Any) -> dict[str, np.ndarray]:
@@ -126,6 +127,10 @@ MADE: dict[str, tuple[dict[str, float], dict[str, np.ndarray], float]] = {
         {"own_share": np.linspace(0.05, 1.0, 21)},
         1e-3,
     ),
+    "order-gain": ({"g0": 0.02, "g1": 0.06, "s": 0.5}, {"end_ratio": ENDS}, 1e-4),
+    "order-gain-linear": ({"g0": 0.02, "g1": 0.06}, {"end_ratio": ENDS}, 1e-3),
+    "order-gain-saturating": ({"g0": 0.02, "g1": 0.06, "h": 0.3}, {"end_ratio": ENDS}, 1e-4),
+    "order-gain-log": ({"g0": 0.02, "g1": 0.06, "h": 0.05}, {"end_ratio": ENDS}, 1e-4),
     OF_THREE: ({"c": 1.9, "k": 0.6, "t_web": -2.4, "t_code": 0.8}, thirds(), 1e-3),
     "bimix": (
         {"B": 300.0, "C": 1.7, "alpha": 0.06, "beta": 0.3},
@@ -144,9 +149,11 @@ def made_table(name: str, noise: float, seed: int) -> pd.DataFrame:
 
 def test_every_law_of_the_library_is_tried_here() -> None:
     tried = {name for name in MADE if ":" not in name}
-    of_curves = {one.name for one in all_laws() if one.rates}  # those of test_fit_schedule.py
+    # those of test_fit_schedule.py and test_cpt_dynamics.py
+    of_curves = {one.name for one in all_laws() if one.rates}
     assert {one.name for one in all_laws()} - of_curves == tried
-    assert of_curves == {"annealing", "annealing-free", "multi-power", "functional"}
+    of_pretraining = {"annealing", "annealing-free", "multi-power", "functional"}
+    assert of_curves == of_pretraining | {"cpt-dynamics", "cpt-dynamics-product"}
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -157,6 +157,25 @@ def test_a_reset_counts_where_there_is_something_to_reset() -> None:
     ]
 
 
+def test_rereading_counts_where_something_was_read() -> None:
+    branch = phase("cpt", 4, shares(b=0.5, a=0.5), hold())
+    literal = dataclasses.replace(branch, reread=("a",))
+    same, found = ids(run_of(TRUNK, branch)), ids(run_of(TRUNK, literal))
+    assert found[:11] == same[:11]
+    assert not set(found[11:]) & set(same)
+    # nothing of b was read, and a phase before all others has nothing to read again
+    assert ids(run_of(TRUNK, dataclasses.replace(branch, reread=("b",)))) == same
+    assert ids(run_of(dataclasses.replace(TRUNK, reread=("a",)), branch)) == same
+    # a phase cut in two reads on, unless its second half begins anew once more
+    whole = dataclasses.replace(literal, tokens=8 * STEP)
+    tail = dataclasses.replace(branch, name="tail")
+    again = dataclasses.replace(literal, name="tail")
+    plain = run_of(TRUNK, dataclasses.replace(branch, tokens=8 * STEP))
+    assert ids(run_of(TRUNK, branch, tail)) == ids(plain)
+    ends = [ids(run_of(TRUNK, *two))[-1] for two in ((whole,), (literal, again), (literal, tail))]
+    assert len(set(ends)) == 3
+
+
 def test_numerics_and_precision_change_every_state(monkeypatch: pytest.MonkeyPatch) -> None:
     same = ids(run_of(TRUNK))
     assert not set(ids(run_of(TRUNK, precision="bfloat16"))) & set(same)

@@ -171,6 +171,47 @@ def test_replay_behind_a_full_epoch_begins_the_next_one() -> None:
     assert len(seen) == len(seen[:40]) + len(set(seen[40:]))
 
 
+def reread(*names: str, steps: int = 12) -> Phase:
+    return phase("cpt", steps, RATIO, hold(), reread=names)
+
+
+def test_literal_replay_reads_the_very_windows_of_the_trunk() -> None:
+    trunk = phase("trunk", 9, shares(c=0.25, a=0.75))
+    literal, unseen = (stream(trunk, reread(*names)) for names in (("a",), ()))
+    before = read(literal, 0, 9)
+    assert before == read(unseen, 0, 9)
+    again, other = read(literal, 9, 12), read(unseen, 9, 12)
+    seen = of(before, "a")
+    assert of(again, "a")[: len(seen)] == seen
+    assert not set(of(other, "a")) & set(seen)
+    assert of(again, "a")[len(seen) :] == of(other, "a")[: len(of(again, "a")) - len(seen)]
+    # which windows are replay's, and all others, are the same
+    assert [name for name, _ in again] == [name for name, _ in other]
+    assert of(again, "b") == of(other, "b")
+
+
+@few
+@given(st.integers(0, 29), st.integers(0, 30))
+def test_literal_replay_is_the_same_wherever_it_is_begun_and_resumed(step: int, steps: int) -> None:
+    one = stream(CPT[0], reread("a"), phase("tail", 9, shares(a=1.0), hold()))
+    alone = [window for k in range(30) for window in read(one, k, 1)]
+    steps = min(steps, 30 - step)
+    assert read(one, step, steps) == alone[BATCH * step : BATCH * (step + steps)]
+    assert read(stream(CPT[0], reread("a")), 0, 21) == alone[: BATCH * 21]
+
+
+@pytest.mark.parametrize("steps", [4, 20])
+def test_behind_literal_replay_unseen_text_goes_on(steps: int) -> None:
+    one = stream(CPT[0], reread("a", steps=steps), phase("tail", 4, shares(a=1.0), hold()))
+    seen = [*of(read(one, 0, 9), "a"), *of(read(one, 9, steps), "a")]
+    assert (len(set(seen)) == 18) == (steps == 4)  # 20 steps read more than the trunk did
+    tail = of(read(one, 9 + steps, 4), "a")
+    assert not set(tail) & set(seen)
+    read_twice = one.cursors(9 + steps)[DIGESTS["a"]]
+    assert read_twice == len(seen)
+    assert one.epochs(9 + steps)[DIGESTS["a"]] == len(seen) / 40
+
+
 def test_branches_at_two_ratios_read_nested_prefixes() -> None:
     trunk = phase("trunk", 3, shares(a=1.0))
     found = [

@@ -96,6 +96,9 @@ WRONG: list[tuple[tuple[str | int, ...], Any, str]] = [
     (("phases", 1, "mixture", 0, "corpus"), "a", "phase 'cpt': mixture = ['a', 'a']"),
     (("phases", 1, "mixture", 0, "corpus"), "", "share.corpus = ''"),
     (("phases", 1, "mixture"), [], "phase 'cpt': mixture = []"),
+    (("phases", 1, "reread"), ["d"], "phase 'cpt': reread = ['d']: each once, of the mixture's"),
+    (("phases", 1, "reread"), ["a", "a"], "phase 'cpt': reread = ['a', 'a']: each once"),
+    (("phases", 1, "reread"), "a", "RunSpec.phases[1].reread = 'a': must be a list"),
 ]
 
 

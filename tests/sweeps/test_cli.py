@@ -137,6 +137,16 @@ def test_prepared_text_is_a_corpus_to_plan_with(
     assert "mine" in told_json("plan", "cmr", "--scale", "smoke", *told)["epochs"]
 
 
+def test_scores_say_how_well_they_rank_documents(told_json: Callable[..., Any]) -> None:
+    found = {one["score"]: one for one in told_json("data", "scores", "damaged-prose")}
+    assert list(found) == ["truth", "compression", "perplexity"]
+    assert found["truth"]["spearman_truth"] == pytest.approx(1.0)
+    # measured: .934 and .999
+    assert 0.9 < found["compression"]["spearman_truth"] < found["perplexity"]["spearman_truth"]
+    unknown = told_json("data", "scores", "prose")
+    assert [one["spearman_truth"] for one in unknown] == [None, None]
+
+
 def in_a_process(code: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code],

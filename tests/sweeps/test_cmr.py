@@ -7,7 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from lab.adopt import Told, adopt
 from lab.errors import Refused
+from sweeps.cli import main
 from sweeps.continual_runs import RATIOS
 from sweeps.plan import Plan, make_plan
 from sweeps.run import open_corpora
@@ -134,3 +136,64 @@ def test_a_diverged_run_takes_no_part_in_the_reading(smoke: Path) -> None:
 def test_a_horizon_off_the_steps_or_within_the_rewarm_is_refused(horizon: int) -> None:
     with pytest.raises(Refused, match=f"^horizon {horizon}: must be whole steps of 512 tokens, "):
         ask(STUDY, "smoke", [f"horizons={horizon}"])
+
+
+# Adopted trunks ------------------------------------------------------------------------------
+
+
+def adopt_trunks(smoke: Path, to: Path) -> list[str]:
+    """The trunks of the smoke run's first size, each adopted from a file of its own."""
+    rows = pd.read_csv(smoke / "results.csv")
+    digests = []
+    for trunk in rows[rows["arm"] == "w16"]["trunk"].unique():
+        file = to / f"{trunk}.npz"
+        assert main(["export", str(smoke), "--run", trunk, "--to", str(file)]) == 0
+        digests.append(adopt(file, Told()).digest)
+    return digests
+
+
+def test_adopted_trunks_give_the_critical_ratios_of_the_run_that_trained_them(
+    smoke: Path, tmp_path: Path, told_json: Any
+) -> None:
+    digests = adopt_trunks(smoke, tmp_path)
+    assert len(digests) == 2
+    out = tmp_path / "off"
+    value = told_json(
+        "run", "cmr", "--scale", "smoke", "--set", f"trunks={','.join(digests)}",
+        "--set", "rewarm_lr=5e-3", "--out", out, "--stack", "2",
+    )  # fmt: skip
+    assert value["runs"] == 2 * len(RATIOS)
+    assert value["trained_tokens"] == 2 * len(RATIOS) * 48 * 512  # no trunk
+    known = pd.DataFrame(json.loads((smoke / "fit.json").read_text())["readings"]["critical"])
+    size = known["n_params"].min()
+    here = known[known["n_params"] == size].reset_index(drop=True)
+    # units stand in the order of their names, and sums of floats in theirs
+    pd.testing.assert_frame_equal(pd.DataFrame(value["readings"]["critical"]), here, rtol=1e-12)
+    assert set(here["seeds"]) == {2}
+    page = (out / "report.html").read_text()
+    assert "Trunks were adopted, the first ended at a rate of 0.0003" in page
+    assert "one trunk seed, so the critical ratio carries no interval" not in page
+    settings, sweep = ask(STUDY, "smoke", [f"trunks={','.join(digests)}", "rewarm_lr=5e-3"])
+    assert not any("one trunk seed" in line for line in STUDY.cautions(settings, sweep))
+
+
+def test_what_cannot_be_read_off_adopted_trunks_is_refused(smoke: Path, tmp_path: Path) -> None:
+    first, second = adopt_trunks(smoke, tmp_path)
+
+    def said(*sets: str, axes: Any = ()) -> str:
+        settings, sweep = ask(STUDY, "smoke", sets, axes)
+        return "; ".join(STUDY.cautions(settings, sweep))
+
+    rewarm = "rewarm_lr=5e-3"
+    assert "one trunk seed" in said(f"trunks={first}", rewarm)
+    with pytest.raises(Refused, match="rewarm_lr = 0: an adopted trunk needs the rate at which"):
+        said(f"trunks={first}")
+    with pytest.raises(Refused, match=r"rewarm_lr = 0\.0001: .* from 0\.0003, where it ended"):
+        said(f"trunks={first}", "rewarm_lr=1e-4")
+    with pytest.raises(Refused, match="branches off an adopted trunk are one unit"):
+        said(f"trunks={first},{second}", rewarm, axes=["seed=0,1"])
+    settings, sweep = ask(STUDY, "smoke", [f"trunks={first},{second}", rewarm])
+    with pytest.raises(Refused, match="--until: arms adopted_"):
+        STUDY.targets["cmr_width"].refuse(settings, sweep)
+    with pytest.raises(Refused, match="must be the digest"):
+        said("trunks=../x", rewarm)

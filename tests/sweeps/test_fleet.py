@@ -1,5 +1,6 @@
 """The driver: what it hands over, what it does about the lost, and what it may be told."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -41,8 +42,8 @@ class AtOnce:
         if self.fail(number):
             self.log(str(number)).write_text("loading\nlab: no such \x1b[1mdevice\n\n")
         else:
-            place = command.index("--segments")
-            join_sweep(Path(command[place - 1]), command[place + 1].split(","), quiet=True)
+            folder, averages = Path(command[4]), command[5] == "--averages"
+            join_sweep(folder, [] if averages else command[6].split(","), quiet=True)
         return str(number)
 
     def alive(self, ids: Collection[str]) -> set[str]:
@@ -90,6 +91,19 @@ def test_the_table_is_that_of_the_local_engine(
     assert len(engine.commands) == 2  # the trunk; both branches
     assert engine.closed == 1
     assert said[0] == "at-once: 0 of 3 segments done, 1 tasks handed over, 1 to come"
+
+
+def test_averages_of_states_are_evaluated_by_a_worker_too(tmp_path: Path, engine: AtOnce) -> None:
+    sweep = small_sweep()
+    averages = dataclasses.replace(sweep.evaluate, averages=("sma:3",), average_tokens=STEP)
+    sweep = dataclasses.replace(sweep, evaluate=averages)
+    alone = run_sweep(sweep, tmp_path / "alone", stack=STACK, quiet=True)
+    assert csv(driven(tmp_path / "out", sweep, engine)) == csv(alone)
+    assert [command[5] for command in engine.commands] == ["--segments"] * 2 + ["--averages"]
+    never = AtOnce(tmp_path, fail=lambda number: number > 2)
+    with pytest.raises(Failed, match=r"averages are not evaluated, the last time: lab: no such"):
+        driven(tmp_path / "never", sweep, never)
+    assert len(never.commands) == 2 + TRIES + 1
 
 
 def test_a_sweep_that_is_whole_starts_no_engine(tmp_path: Path) -> None:

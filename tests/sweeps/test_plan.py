@@ -43,7 +43,7 @@ seeds = st.lists(st.integers(0, 2), min_size=1, max_size=2, unique=True)
 
 @st.composite
 def sweeps(draw: st.DrawFn) -> Sweep:
-    """One or two arms with axes over seeds, ratios, lengths, schedules, resets, in any order."""
+    """One or two arms with axes over all that a branch may differ in, in any order."""
     arms = {}
     for name in draw(st.sampled_from([("a",), ("a", "b")])):
         axes: dict[str, Any] = {
@@ -52,6 +52,7 @@ def sweeps(draw: st.DrawFn) -> Sweep:
             "cpt.tokens": [steps * STEP for steps in draw(horizons)],
             "cpt.schedule": draw(st.lists(st.sampled_from(SCHEDULES), min_size=1, unique=True)),
             "cpt.reset_optimizer": draw(st.sampled_from([(False,), (True,), (False, True)])),
+            "cpt.reread": draw(st.sampled_from([((),), ((GENERAL,), ())])),
         }
         order = draw(st.permutations(list(axes)))
         arms[name] = Grid(small_run(), {path: tuple(axes[path]) for path in order})

@@ -1,0 +1,172 @@
+"""Figures of learning-rate schedules: the rates, loss curves with laws, errors of the laws."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+    from fits.schedules import RatesByCurve
+
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+_PLACES = 400  # of a curve of rates that is drawn
+_MOST = 3.0  # % of the loss that a panel of errors shows
+
+
+def rate_figure(rates: "RatesByCurve") -> Figure:
+    """The rate of every step, a panel a schedule, on common axes."""
+    parts = []
+    for name, rate in rates.items():
+        every = np.asarray(rate, float)
+        moves = np.flatnonzero(np.diff(every)) + 1
+        some = np.linspace(1, len(every), _PLACES).round().astype(int)
+        corners = moves[(np.diff(moves, prepend=-9) > 1) | (np.diff(moves, append=1 << 40) > 1)]
+        step = np.unique(np.concatenate([some, corners, corners + 1]))
+        step = step[step <= len(every)]
+        parts.append(pd.DataFrame({"curve": name, "step": step, "lr": every[step - 1]}))
+    table = pd.concat(parts, ignore_index=True)
+
+    def draw(canvas: "Canvas") -> None:
+        panels = _panels(canvas, list(rates), 5)
+        for name, axes in panels.items():
+            rows = table[table["curve"] == name]
+            axes.plot(rows["step"], rows["lr"], color=CATEGORIES[0])
+            axes.set_title(name)
+            axes.set_ylim(bottom=0)
+        canvas.supxlabel("step", fontsize=8.5)
+        canvas.supylabel("learning rate", fontsize=8.5)
+
+    caption = "Schedules: the learning rate of every step."
+    return Figure("schedules", caption, table, draw, (PAGE_INCHES, 2.6))
+
+
+def loss_figure(
+    lines: pd.DataFrame, fitted: Sequence[str], law: str, names: Sequence[str], corpus: str
+) -> Figure:
+    """Losses along fitted and unseen curves with one law through them.
+
+    lines: of `fits.schedules.along`; names: the curves to show.
+    """
+    table = lines[lines["curve"].isin(names)][["curve", "step", "units", "loss_nats", law]]
+
+    def draw(canvas: "Canvas") -> None:
+        panels = canvas.subplots(1, 2, sharey=True)
+        shown = {
+            "fitted": [name for name in names if name in fitted],
+            "foretold": [name for name in names if name not in fitted],
+        }
+        for axes, (title, mine) in zip(panels, shown.items(), strict=True):
+            for k, (name, colour) in enumerate(zip(mine, CATEGORIES, strict=False)):
+                rows = table[table["curve"] == name]
+                at = {"color": colour, "zorder": 3 - 0.1 * k}  # the first lies on top
+                axes.plot(rows["step"], rows["loss_nats"], ".", markersize=2.5, **at)
+                axes.plot(rows["step"], rows[law], linewidth=0.9, label=name, **at)
+            axes.set_title(title)
+            axes.set_xlabel("step")
+            axes.legend()
+        panels[0].set_ylabel(f"loss on {corpus} (nats/token)")
+
+    caption = (
+        f"Loss on {corpus}, mean over seeds (points), and {law}, the law that misses unseen curves "
+        "least, fitted to the mean of the curves on the left (lines)."
+    )
+    return Figure("loss_curves", caption, table, draw, (PAGE_INCHES, 3.2))
+
+
+def curve_figure(
+    lines: pd.DataFrame, fitted: Sequence[str], laws: Sequence[str], corpus: str
+) -> Figure:
+    """Error of each law along each curve, a panel a curve; lines: of `fits.schedules.along`.
+
+    Errors and not losses: laws differ by a hundredth of the fall of a loss.
+    """
+    names = list(dict.fromkeys(lines["curve"]))
+    table = lines.copy()
+    for law in laws:
+        table[f"{law} error"] = 100 * (lines[law] / lines["loss_nats"] - 1)
+
+    def draw(canvas: "Canvas") -> None:
+        panels = _panels(canvas, names, 4, sharex=False)
+        for name, axes in panels.items():
+            rows = table[table["curve"] == name]
+            low, high = (100 * (rows[end] / rows["loss_nats"] - 1) for end in ("low", "high"))
+            axes.fill_between(
+                rows["step"], low, high, color="#CCCCCC", linewidth=0, label="range of seeds"
+            )
+            for law, colour in zip(laws, CATEGORIES, strict=False):
+                axes.plot(rows["step"], rows[f"{law} error"], color=colour, linewidth=1, label=law)
+            axes.set_title(f"{name}, fitted" if name in fitted else name)
+            axes.set_xscale("log")
+            axes.set_ylim(-_MOST, _MOST)
+            _step_ticks(axes)
+        canvas.supxlabel("step", fontsize=8.5)
+        canvas.supylabel("predicted less measured (% of the loss)", fontsize=8.5)
+        handles, labels = next(iter(panels.values())).get_legend_handles_labels()
+        canvas.legend(handles, labels, loc="outside upper center", ncols=5)
+
+    caption = (
+        f"Laws fitted to the mean loss on {corpus} over seeds of the curves marked as fitted: "
+        "predicted less measured, in % of the loss, along these and unseen curves; grey, the range "
+        f"of the seeds. Beyond {_MOST:g} % not shown."
+    )
+    return Figure("law_curves", caption, table, draw, (PAGE_INCHES, 4.2))
+
+
+def error_figure(missed: pd.DataFrame, ranked: Sequence[str]) -> Figure:
+    """Error along each unseen curve by law, a mark a seed; missed: of `fits.schedules.errors`."""
+    laws = list(dict.fromkeys(missed["law"]))
+    names = list(dict.fromkeys(missed["curve"]))
+
+    def draw(canvas: "Canvas") -> None:
+        axes = canvas.subplots()
+        width = 0.8 / len(laws)
+        shown = [name.replace("-", "-\n") + ("" if name in ranked else " *") for name in names]
+        for k, law in enumerate(laws):
+            colour, marker = CATEGORIES[k], _MARKERS[k]
+            for place, name in enumerate(names):
+                rows = missed[(missed["law"] == law) & (missed["curve"] == name)]
+                at = place + (k - (len(laws) - 1) / 2) * width
+                axes.plot(
+                    [at] * len(rows), rows["curve_error"], marker, color=colour, alpha=0.5,
+                    markersize=3, markeredgewidth=0, label=law if place == 0 else None,
+                )  # fmt: skip
+                mean = rows["curve_error"].mean()
+                axes.hlines(mean, at - width * 0.4, at + width * 0.4, color=colour, linewidth=1.8)
+        axes.set_xticks(range(len(names)), shown, fontsize=7)
+        axes.grid(visible=False, axis="x")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_ylabel("error along the curve (% of the loss)")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+    caption = (
+        "Error (root mean square, % of the loss) of each law along curves that it was not fitted "
+        "to: a mark a seed, a bar their mean. Starred curves take no part in the ranking."
+    )
+    return Figure("law_errors", caption, missed, draw)
+
+
+def _panels(
+    canvas: "Canvas", names: Sequence[str], across: int, sharex: bool = True, sharey: bool = True
+) -> "dict[str, Axes]":
+    """Axes by name, in rows of `across`; places that are left over stay empty."""
+    down = -(-len(names) // across)
+    grid = canvas.subplots(down, across, sharex=sharex, sharey=sharey, squeeze=False).ravel()
+    for axes in grid[len(names) :]:
+        axes.set_axis_off()
+    return dict(zip(names, grid, strict=False))
+
+
+def _step_ticks(axes: "Axes") -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", labelsize=6)
