@@ -123,6 +123,8 @@ def check(told: Mapping[str, str]) -> Any:
         raise Refused(f"--engine-set cluster={told['cluster']}: must be {' or '.join(CLUSTERS)}")
     for name in NUMBERS:
         number_of(told, name)
+    # it would set up logging anew, which closes what others log to
+    os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
     try:
         import submitit
     except ImportError as error:

@@ -1,6 +1,7 @@
 """The driver: what it hands over, what it does about the lost, and what it may be told."""
 
 import dataclasses
+import importlib.util
 import json
 import os
 import shutil
@@ -317,7 +318,8 @@ def test_a_missing_package_names_its_extra(
 def test_a_machine_without_slurm_says_so(
     tmp_path: Path, lab_command: Callable[..., tuple[int, str, str]]
 ) -> None:
-    pytest.importorskip("submitit", reason="submitit is not installed")
+    if importlib.util.find_spec("submitit") is None:
+        pytest.skip("submitit is not installed (the extra slurm)")
     code, _, errors = lab_command(*SMOKE, "--engine", "slurm", "--stack", "1")
     assert code == 2
     assert errors == "lab: --engine slurm: no srun here: start the driver where sbatch works\n"

@@ -3,6 +3,7 @@
 submitit's local executor stands for the queue, and a real SLURM on loopback where it is installed.
 """
 
+import importlib.util
 import json
 import os
 import signal
@@ -30,7 +31,8 @@ from tests.sweeps.processes import (
 from tests.sweeps.slurm_here import slurm, why_not
 from tests.sweeps.small import STEP
 
-pytest.importorskip("submitit", reason="submitit is not installed (the extra slurm)")
+if importlib.util.find_spec("submitit") is None:
+    pytest.skip("submitit is not installed (the extra slurm)", allow_module_level=True)
 
 QUEUE = ("--engine", "slurm", "--workers", "3")
 HERE = (*QUEUE, "--engine-set", "cluster=local")
