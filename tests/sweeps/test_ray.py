@@ -80,7 +80,8 @@ def listening(process: subprocess.Popen[str]) -> set[str]:
             connections = one.net_connections("inet")
         except psutil.Error:  # it has ended
             continue
-        found |= {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+        waiting = [each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN]
+        found |= {ip.removeprefix("::ffff:") for ip in waiting}  # IPv4 on a socket of IPv6
     return found
 
 
