@@ -2,8 +2,9 @@
 
 Ray is sent a command line, run by `subprocess.call` on the node, and asked whether it has ended;
 its return value is never fetched, since what Ray moves is pickled. A worker's standard input is a
-pipe that its Ray process holds: when Ray ends that process, the worker saves what it has and ends
-too (`lab work --tied`). Tasks end with their driver; the next one hands over what is left.
+pipe that its Ray process holds: where Ray ends that process alone, the worker saves what it has and
+ends too (`lab work --tied`); of a node that dies, it loses what was not committed. Tasks end with
+their driver; the next one hands over what is left.
 """
 
 import os
