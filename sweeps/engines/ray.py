@@ -9,7 +9,9 @@ their driver; the next one hands over what is left.
 
 import os
 import secrets
+import signal
 import subprocess
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,11 @@ class RayEngine:
         options: dict[str, Any] = {"address": told["address"]} if "address" in told else own
         if on_loopback(told):
             options["_node_ip_address"] = "127.0.0.1"
+        ours = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
         self.ray.init(**options, log_to_driver=False, logging_level="ERROR")
+        if threading.current_thread() is threading.main_thread():
+            for one, handler in ours.items():  # Ray takes SIGTERM for itself: no exit code 75
+                signal.signal(one, handler)
 
     def submit(self, command: Sequence[str], after: Sequence[str]) -> str:
         assert not after, "the driver waits for what a task comes after"
