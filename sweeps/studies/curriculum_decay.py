@@ -106,7 +106,7 @@ SCALES = {
         seeds=6,
         batch=32,
         warm=32,
-        told=Settings("prose", _octaves(4, 8), 2.0**-11, 2.0**-6, 1_638_400),
+        told=Settings("prose", _octaves(4, 7), 2.0**-10, 2.0**-6, 1_638_400),
     ),
     "small": Scale(
         model=_model(512, 8, 8, 512),

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fits.order_gain import lines
+from fits.order_findings import evidence
+from fits.order_gain import effects, lines, order_ends
 from fits.report import Findings
 from fits.verdicts import Verdict, judge
 from lab.errors import Refused
 from sweeps.foresight import foresee
 from sweeps.plan import make_plan
 from sweeps.run import open_corpora
-from sweeps.studies.curriculum_decay import EMA, END, SIDES, SMA, STATES, STUDY
+from sweeps.studies.curriculum_decay import EMA, END, SIDES, SMA, STATES, STUDY, _places
 from sweeps.study import ask
 from sweeps.sweep import Sweep
 
@@ -116,11 +117,12 @@ def made(
     last: float = 0.0,
     noise: float = 0.002,
     epochs: float = 0.4,
+    draw: int = 3,
     diverged: Callable[[str, int, float], bool] = lambda arm, seed, end: False,
 ) -> pd.DataFrame:
     """The table that a sweep would leave. Averaging lowers the loss of uniform and of ascending
     order by `averaged`; decay pays in proportion to the distance of the peak from the line."""
-    random = np.random.default_rng(3)
+    random = np.random.default_rng(draw)
     rows = []
     for arm, grid in asked.arms.items():
         order = arm.split("-")[0]
@@ -210,10 +212,19 @@ def test_an_order_that_does_nothing_refutes(tiny: tuple[Any, Sweep]) -> None:
     assert found["instead_low"].decision == "supported"
 
 
-def test_noise_leaves_it_open(tiny: tuple[Any, Sweep]) -> None:
-    _, found = read(tiny, made(tiny[1], noise=0.1))
-    assert found["shrinks_low"].decision == "undecided"
-    assert found["averaging_high"].decision == "undecided"
+def test_noise_leaves_it_open_but_for_one_study_in_twenty(tiny: tuple[Any, Sweep]) -> None:
+    wrong = 0
+    for draw in range(40):
+        results = made(tiny[1], gain=none_of, averaged=(0.0, 0.0), noise=0.1, draw=draw)
+        ends = order_ends(results, _places(*tiny), "prose")
+        found = {side: effects(ends, side, "1-sqrt", EMA) for side in SIDES}
+        verdicts = judge(STUDY.claims(*tiny), evidence(found, 0.4))
+        false = [one for one in verdicts if one.decision == "supported"]
+        # true of these losses: sorting the last stretch does nothing; low, a constant rate is best
+        wrong += any(
+            one.claim.name not in ("last_low", "last_high", "instead_low") for one in false
+        )
+    assert wrong <= 5  # 2 expected at most; more than 5 has a chance of 1.5 %
 
 
 def test_text_that_was_read_twice_gives_no_verdict(tiny: tuple[Any, Sweep]) -> None:
