@@ -296,7 +296,7 @@ def after(path: RunPath, step: int) -> Origin:
         {},
         lr=float(exact(path.run, before)[step - 1]),
         seed=path.run.seed,
-        read=tuple(Read(*one) for one in sorted(stream.cursors(step).items())),
+        read=tuple(Read(*one) for one in sorted(stream.places(step).items())),
         mixture=tuple(Weighed(*one) for one in mixture),
         windows=windows,
     )
@@ -312,15 +312,22 @@ stages = st.sampled_from(
 
 
 @few
-@given(st.lists(st.tuples(steps, mixtures, stages, st.booleans()), min_size=2, max_size=4))
+@given(
+    st.lists(
+        st.tuples(steps, mixtures, stages, st.booleans(), st.booleans()), min_size=2, max_size=4
+    )
+)
 def test_cut_anywhere_and_adopted_the_same_windows_come_at_the_same_rates(parts: Any) -> None:
-    warmed = [(n, m, s if k else (warm(STEP, LR), hold()), r) for k, (n, m, s, r) in
-              enumerate(parts)]  # fmt: skip
+    warmed = [(n, m, s if k else (warm(STEP, LR), hold()), r, again)
+              for k, (n, m, s, r, again) in enumerate(parts)]  # fmt: skip
     warmed[0] = (max(2, warmed[0][0]), *warmed[0][1:])
     phases = [
-        phase(f"p{k}", n + (len(s) > 1), m, *s, reset_optimizer=r)
-        for k, (n, m, s, r) in enumerate(warmed)
-    ]
+        phase(
+            f"p{k}", n + (len(s) > 1), m, *s,
+            reset_optimizer=r, reread=(m[-1].corpus,) if again else (),
+        )
+        for k, (n, m, s, r, again) in enumerate(warmed)
+    ]  # fmt: skip
     whole = RunPath(run_of(*phases), DIGESTS)
     ends = list(itertools.accumulate(whole.run.phase_steps()))
     cut, origin, path = 0, None, whole
@@ -333,8 +340,8 @@ def test_cut_anywhere_and_adopted_the_same_windows_come_at_the_same_rates(parts:
         rest = whole.steps - cut
         np.testing.assert_array_equal(going.tokens(0, rest), all_.tokens(cut, rest))
         for step in range(rest + 1):
-            then = {d: n for d, n in all_.cursors(cut + step).items() if n}
-            assert {d: n for d, n in going.cursors(step).items() if n} == then
+            then = {d: n for d, n in all_.places(cut + step).items() if n}
+            assert {d: n for d, n in going.places(step).items() if n} == then
 
 
 def test_states_of_an_adopted_start_are_its_own() -> None:

@@ -18,6 +18,7 @@ from sweeps.run import Outcome, run_sweep
 from sweeps.sweep import Sweep
 from tests.sweeps.small import (
     BRANCH,
+    GENERAL,
     PEAK,
     STACK,
     STEP,
@@ -91,6 +92,27 @@ def test_resetting_the_optimizer_changes_the_branch_and_not_the_trunk(
     late = both["step_in_phase"] > 1
     assert same[both["phase"] == "pretrain"].all()
     assert not same[(both["phase"] == "cpt") & late].any()
+
+
+def test_literal_replay_shares_the_trunk_and_goes_on_from_every_step(tmp_path: Path) -> None:
+    def asked(steps: int) -> Sweep:
+        return small_sweep(ratios=(0.5,), branch=steps, cpt__reread=((), (GENERAL,)))
+
+    first = trained(tmp_path / "grown", asked(2))
+    assert first.trained_tokens == (TRUNK + 2 * 2) * STEP
+    for steps in range(3, BRANCH + 1):  # a branch of one step more goes on from the stored end
+        grown = trained(tmp_path / "grown", asked(steps))
+        assert grown.trained_tokens == 2 * STEP
+    whole = trained(tmp_path / "whole", asked(BRANCH))
+    keys = ["cpt_reread", "step", "corpus"]
+    both = grown.results.merge(whole.results, on=keys, suffixes=("", "_whole"), validate="1:1")
+    ends = both[both["step"] == TRUNK + BRANCH]
+    assert len(ends) == 4
+    assert (ends["loss_nats"] == ends["loss_nats_whole"]).all()
+    replayed = ends.set_index(["cpt_reread", "corpus"])
+    unseen, literal = (replayed.loc[name] for name in ("[]", f'["{GENERAL}"]'))
+    assert (unseen["loss_nats"] != literal["loss_nats"]).all()
+    assert (unseen["epochs"] == literal["epochs"]).all()  # windows read, seen before or not
 
 
 def test_shapes_are_trained_one_after_another_with_the_bits_of_each_alone(tmp_path: Path) -> None:
