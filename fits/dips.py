@@ -109,9 +109,7 @@ class Measured:
             raise Refused(f"arm {arm} has several runs of a seed")
         begun = rows[rows["phase"] == TRUNK]["step"].max()
         rows = rows[rows["step"] >= begun]
-        return pd.DataFrame(
-            {"seed": rows["seed"], "step": rows["step"] - begun, "value": rows[of]}
-        )
+        return pd.DataFrame({"seed": rows["seed"], "step": rows["step"] - begun, "value": rows[of]})
 
     def dips(self, arm: str, corpus: str, of: Of) -> dict[Any, Dip]:
         """Seed -> the dip of its curve; of a loss, that of minus the loss."""
@@ -144,7 +142,7 @@ def dip_table(m: Measured, arms: Sequence[str], share: float) -> pd.DataFrame:
     for arm in arms:
         for text, corpus in (("general", m.general), ("domain", m.domain)):
             for of in ("accuracy", "loss_nats"):
-                dips = [*m.dips(arm, corpus, of).values()]  # type: ignore[arg-type]
+                dips = [*m.dips(arm, corpus, of).values()]
                 if not dips:
                     continue
                 fell = [one for one in dips if one.depth > 0]

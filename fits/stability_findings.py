@@ -63,9 +63,7 @@ def evidence(m: Measured) -> dict[str, Evidence]:
     """What the seeds say of each statement of `stability_gap`, paired within trunks."""
     effects: dict[str, tuple[BySeed, tuple[str, ...]]] = {
         "general_falls": (
-            difference(
-                m.depth(PLAIN, m.general, "accuracy"), m.depth(SAME, m.general, "accuracy")
-            ),
+            difference(m.depth(PLAIN, m.general, "accuracy"), m.depth(SAME, m.general, "accuracy")),
             (PLAIN, SAME),
         ),
         "general_returns": (_beyond_half(m), (PLAIN,)),
@@ -123,9 +121,7 @@ def foretold(m: Measured) -> pd.DataFrame:
     rows = []
     for text, corpus in (("general", m.general), ("domain", m.domain)):
         plain, both, mixed = (m.end(a, corpus, "loss_nats") for a in (PLAIN, SUBSET_BEST, MIXED))
-        each = [
-            both[s] + mixed[s] - plain[s] for s in sorted(set(plain) & set(both) & set(mixed))
-        ]
+        each = [both[s] + mixed[s] - plain[s] for s in sorted(set(plain) & set(both) & set(mixed))]
         if not each:
             raise Refused(f"no seed has ended in {PLAIN}, {SUBSET_BEST} and {MIXED}")
         one = mean_interval(each)

@@ -9,8 +9,8 @@ import numpy as np
 
 from lab.corpora import TokenStore
 from lab.errors import Refused
-from lab.scores import VERSION as SCORES
 from lab.scores import COMPUTED, Floats, Ints, document_scores, document_tokens, score_names
+from lab.scores import VERSION as SCORES
 from lab.texts import Text
 
 SCORE = "perplexity"
@@ -24,7 +24,9 @@ def best(store: TokenStore) -> Text:
     kept = chosen(document_scores(store, SCORE), lengths)
     ends = lengths.cumsum()
     separator = b"\x00" if not store.train[ends - 1].any() else b""
-    parts = [store.train[end - length : end].tobytes() for end, length in zip(ends, lengths)]
+    parts = [
+        store.train[end - length : end].tobytes() for end, length in zip(ends, lengths, strict=True)
+    ]
     held_out = store.validation.tobytes()
     given = [name for name in score_names(store) if name not in COMPUTED]
     documents = [parts[k].removesuffix(separator) for k in kept]

@@ -2,8 +2,8 @@
 
 A store is two files of tokens (train, validation), a description and what is known of its training
 documents, made in a folder of its own and moved into place whole. A corpus is asked for by name;
-`a+b` is the union of two, `best-a` the best part of one (`lab.best`). Windows are `context` tokens and the one behind them, cut without overlap
-from each part of the union.
+`a+b` is the union of two, `best-a` the best part of one (`lab.best`). Windows are `context` tokens
+and the one behind them, cut without overlap from each part of the union.
 """
 
 import hashlib
@@ -250,7 +250,9 @@ def write_store(folder: Path, name: str, text: Text) -> None:
         partial = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
         hashes: list[str] = []
         for side, documents in (("train", train), ("validation", validation)):
-            joined = b"".join(made.get(document, document) + text.separator for document in documents)
+            joined = b"".join(
+                made.get(document, document) + text.separator for document in documents
+            )
             (partial / f"{side}.bin").write_bytes(joined)
             hashes.append(hashlib.sha256(joined).hexdigest())
         text_bytes = sum(map(len, validation))

@@ -89,8 +89,9 @@ def gap_figure(dips: pd.DataFrame) -> Figure:
         panels[0].invert_yaxis()
 
     caption = (
-        "How far accuracy falls at first, by arm: mean over trunk seeds with 95 % t intervals (left "
-        "of 0: it never fell below its start), and how much of that the last state has regained."
+        "How far accuracy falls at first, by arm: mean over trunk seeds with 95 % t intervals "
+        "(left of 0: it never fell below its start), and how much of that the last state has "
+        "regained."
     )
     return Figure("depths", caption, rows, draw, (PAGE_INCHES, 2.8))
 
