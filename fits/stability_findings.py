@@ -67,7 +67,10 @@ def evidence(m: Measured) -> dict[str, Evidence]:
             (PLAIN, SAME),
         ),
         "general_returns": (_beyond_half(m), (PLAIN,)),
-        "domain_loss_falls": (m.depth(PLAIN, m.domain, "loss_nats"), (PLAIN,)),
+        "domain_loss_falls": (
+            {seed: max(0.0, rise) for seed, rise in m.depth(PLAIN, m.domain, "loss_nats").items()},
+            (PLAIN,),
+        ),
         "domain_accuracy_dips": (m.depth(PLAIN, m.domain, "accuracy"), (PLAIN,)),
         "switch_not_rewarm": (
             difference(m.depth(PLAIN, m.domain, "accuracy"), m.depth(SAME, m.domain, "accuracy")),

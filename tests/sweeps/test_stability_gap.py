@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,10 @@ def test_arms_differ_in_what_they_read_alone(scale: str) -> None:
     begun = runs[PLAIN].phase_steps()[0]
     peak = float(rate.max())
     assert rate[begun - 1] == pytest.approx(0.1 * peak)
-    assert rate[-1] == pytest.approx(told.rate * peak)
+    falls = runs[PLAIN].steps - runs[PLAIN].phase_steps()[-1]
+    assert rate[begun:].max() == pytest.approx(told.rate * peak)
+    assert rate[falls - 1] == pytest.approx(told.rate * peak)
+    assert rate[-1] == pytest.approx(0.1 * told.rate * peak)
     for name, run in runs.items():
         np.testing.assert_array_equal(realise(run), rate)
         assert run.phases[0] == runs[PLAIN].phases[0]
@@ -203,8 +207,11 @@ def test_where_the_statements_hold_they_are_supported(
     assert found["best_learns"].effect == pytest.approx(0.06, abs=0.002)
     assert found["mixture_falls_less"].effect == pytest.approx(0.07, abs=0.003)
     assert found["all_is_better"].effect == pytest.approx(0.10, abs=0.002)  # on the domain
-    assert "12.1 points of general accuracy and has 90%" in findings.headline.replace(
-        "12.0", "12.1"
+    assert re.match(
+        r"The plain run loses 12\.[0-3] points of general accuracy and has (89|90)% of them back "
+        r"at the end; on the domain it loses 2\.[0-3] at first; all three strategies end "
+        r"\+0\.(09[89]|10[0-2]) nats below it on the domain, ",
+        findings.headline,
     )
     dips = findings.table("dips").set_index(["arm", "text", "measure"])
     plain = dips.loc[(PLAIN, "general", "accuracy")]
