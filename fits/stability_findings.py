@@ -72,9 +72,9 @@ def evidence(m: Measured) -> dict[str, Evidence]:
             (PLAIN,),
         ),
         "domain_accuracy_dips": (m.depth(PLAIN, m.domain, "accuracy"), (PLAIN,)),
-        "switch_not_rewarm": (
-            difference(m.depth(PLAIN, m.domain, "accuracy"), m.depth(SAME, m.domain, "accuracy")),
-            (PLAIN, SAME),
+        "best_dips_less": (
+            difference(m.depth(PLAIN, m.domain, "accuracy"), m.depth(BEST, m.domain, "accuracy")),
+            (PLAIN, BEST),
         ),
         "subset_learns": (lower(m, SUBSET, PLAIN, m.domain), (PLAIN, SUBSET)),
         "best_learns": (lower(m, SUBSET_BEST, SUBSET, m.domain), (SUBSET, SUBSET_BEST)),
@@ -128,9 +128,9 @@ def foretold(m: Measured) -> pd.DataFrame:
         if not each:
             raise Refused(f"no seed has ended in {PLAIN}, {SUBSET_BEST} and {MIXED}")
         one = mean_interval(each)
-        low = np.nan if one.low is None else one.low
-        high = np.nan if one.high is None else one.high
-        rows.append([_named(text), float(np.mean(each)), low, high, "nats/token", HOW])
+        if one.low is None or one.high is None:
+            raise Refused(f"an interval needs two trunk seeds, there is {len(each)}")
+        rows.append([_named(text), float(np.mean(each)), one.low, one.high, "nats/token", HOW])
     return pd.DataFrame(rows, columns=["name", "predicted", "low", "high", "unit", "how"])
 
 

@@ -1,10 +1,10 @@
 """Figures of the stability gap: the curves behind the switch, the dips, what each arm trades."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fits.dip_arms import ALL, MIXED, PLAIN, SAME, SUBSET, SUBSET_BEST
+from fits.dip_arms import ALL, BEST, CLEAN, MIXED, PLAIN, SAME, SUBSET, SUBSET_BEST
 from fits.dips import Measured, Of
 from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure
 
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 SHOWN = (PLAIN, SUBSET, SUBSET_BEST, MIXED, ALL, SAME)
 _COLOURS = dict(zip(SHOWN, (*CATEGORIES[:5], CATEGORIES[6]), strict=True))
+_MARKS = {
+    **{arm: (colour, "o") for arm, colour in _COLOURS.items()},
+    BEST: (_COLOURS[SUBSET_BEST], "^"),
+    CLEAN: (CATEGORIES[5], "s"),
+}
 _MEASURES: dict[Of, str] = {"accuracy": "accuracy", "loss_nats": "loss (nats/token)"}
 
 
@@ -77,10 +82,9 @@ def gap_figure(dips: pd.DataFrame) -> Figure:
                 axes.hlines(
                     place, 100 * row["depth low"], 100 * row["depth high"], color=CATEGORIES[0]
                 )
-                part = row["regained at the end"]
                 axes.annotate(
-                    "" if pd.isna(part) else f"{part:.0%} back", (1.02, place),
-                    xycoords=("axes fraction", "data"), va="center", fontsize=7,
+                    _return(row), (1.02, place), xycoords=("axes fraction", "data"), va="center",
+                    fontsize=7,
                 )  # fmt: skip
             axes.axvline(0.0, color="black", linewidth=0.7)
             axes.set_yticks(range(len(arms)), arms)
@@ -90,8 +94,8 @@ def gap_figure(dips: pd.DataFrame) -> Figure:
 
     caption = (
         "How far accuracy falls at first, by arm: mean over trunk seeds with 95 % t intervals "
-        "(left of 0: it never fell below its start), and how much of that the last state has "
-        "regained."
+        "(left of 0: it never fell below its start), and the step by which half of that was back, "
+        "where all seeds came so far."
     )
     return Figure("depths", caption, rows, draw, (PAGE_INCHES, 2.8))
 
@@ -106,18 +110,26 @@ def trade_figure(ends: pd.DataFrame) -> Figure:
     def draw(canvas: "Canvas") -> None:
         axes = canvas.subplots()
         for _, row in data.iterrows():
-            colour = _COLOURS.get(row["arm"], "#888888")
-            axes.plot(row["domain"], row["general"], "o", color=colour)
-            axes.annotate(
-                row["arm"], (row["domain"], row["general"]), textcoords="offset points",
-                xytext=(5, 3), fontsize=7,
-            )  # fmt: skip
-        axes.margins(0.15)
+            colour, mark = _MARKS[row["arm"]]
+            axes.plot(
+                row["domain"], row["general"], mark, color=colour, label=row["arm"], markersize=6
+            )
+        axes.margins(0.1)
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
         axes.set_xlabel("loss on the domain (nats/token)")
         axes.set_ylabel("loss on general text\n(nats/token)")
 
     caption = "Both losses of the last state by arm, means over trunk seeds: lower left is better."
     return Figure("trade", caption, data, draw, (PAGE_INCHES * 0.6, 2.8))
+
+
+def _return(row: "pd.Series[Any]") -> str:
+    """When half of a dip was back, in words."""
+    if row["dips"] == 0:
+        return "no dip"
+    if row["not back"]:
+        return f"not back: {row['not back']} of {row['dips']}"
+    return f"half back at {row['back']:.0f}"
 
 
 def _steps(axes: "Axes") -> None:

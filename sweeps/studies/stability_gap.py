@@ -227,9 +227,9 @@ def claims(told: Settings, asked: Sweep) -> "tuple[Claim, ...]":
             MATTERS_DOMAIN, SD_DOMAIN, PLAIN,
         ),
         falls(
-            "switch_not_rewarm",
-            "There it falls further than where the rate is warmed again without a switch",
-            MATTERS_DOMAIN, SD_DOMAIN, PLAIN, SAME,
+            "best_dips_less",
+            "There it falls less where the best part is read than in the plain run",
+            MATTERS_DOMAIN, SD_DOMAIN, PLAIN, BEST,
         ),
         better(
             "subset_learns",
@@ -290,10 +290,11 @@ def read(results: "pd.DataFrame", told: Settings, asked: Sweep) -> "Findings":
         "Within the first pass a repeated arm reads the very windows of the one that is not, so "
         "they cannot differ in depth or early return, only in what follows.",
         *_choice(told),
-        "Evaluated on clean text: what is read of the domain is damaged but in the arm "
-        f"{CLEAN}, the control of what quality can bring.",
+        "Evaluated on clean text, while what is read of the domain is damaged: part of a dip on it "
+        f"is the damage's. The control `{CLEAN}` reads the domain undamaged; what is left there is "
+        "the switch's.",
         "Depths are the lowest of many states, each with noise of its own, so they lie above 0 for "
-        "a curve that only scatters: `same` shows by how much.",
+        f"a curve that only scatters, as general text does in `{SAME}`.",
         f"Evaluated on {told.windows} fixed windows of each text: intervals cover trunk seeds, not "
         "the choice of text; one pair of texts is one.",
     ]

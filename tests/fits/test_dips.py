@@ -38,7 +38,8 @@ def test_a_run_that_ends_before_it_is_back_says_only_that() -> None:
 
 def test_only_what_falls_at_first_counts() -> None:
     late = dip(STEPS, [0.50, 0.49, 0.48, 0.50, 0.51, 0.30, 0.20], within=8)
-    assert (late.depth, late.deepest) == (pytest.approx(0.02), 2)
+    assert late.depth == pytest.approx(0.02)
+    assert late.deepest == 2
     assert late.regained(1.0) == pytest.approx((4.0, 4.0))
     assert late.part_regained == pytest.approx(1 - 0.30 / 0.02)
 

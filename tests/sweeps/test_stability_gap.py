@@ -123,7 +123,7 @@ Curves = Mapping[str, tuple[float, float, float, float, float, float]]
 STATED: Curves = {
     PLAIN: (0.12, 0.9, 0.02, 1.5, 0.30, 0.20),
     SUBSET: (0.12, 0.95, 0.02, 1.5, 0.36, 0.20),
-    BEST: (0.10, 0.95, 0.02, 1.5, 0.38, 0.20),
+    BEST: (0.10, 0.95, -0.001, 1.5, 0.38, 0.20),
     SUBSET_BEST: (0.10, 0.95, 0.02, 1.5, 0.42, 0.18),
     MIXED: (0.05, 1.0, 0.02, 1.5, 0.28, 0.05),
     ALL: (0.05, 1.0, 0.02, 1.5, 0.40, 0.03),  # as the sum
@@ -203,6 +203,7 @@ def test_where_the_statements_hold_they_are_supported(
     assert found["general_falls"].effect == pytest.approx(0.118, abs=0.003)
     assert found["general_returns"].effect == pytest.approx(0.4, abs=0.02)
     assert found["domain_accuracy_dips"].effect == pytest.approx(0.02, abs=0.002)
+    assert found["best_dips_less"].effect == pytest.approx(0.02, abs=0.002)
     assert found["subset_learns"].effect == pytest.approx(0.06, abs=0.002)
     assert found["best_learns"].effect == pytest.approx(0.06, abs=0.002)
     assert found["mixture_falls_less"].effect == pytest.approx(0.07, abs=0.003)
@@ -238,7 +239,8 @@ def test_where_the_opposite_holds_they_are_refuted(tiny: tuple[Any, Sweep]) -> N
         SUBSET_BEST: (0.03, 0.2, -0.001, 1.0, 0.20, 0.20),
         MIXED: (0.06, 0.2, -0.001, 1.0, 0.28, 0.20),
         ALL: (0.06, 0.2, -0.001, 1.0, 0.40, 0.30),  # better on the domain alone
-        SAME: (0.03, 1.0, 0.02, 1.0, 0.0, 0.0),
+        BEST: (0.03, 0.2, 0.02, 1.5, 0.38, 0.20),
+        SAME: (0.03, 1.0, 0.001, 1.0, 0.0, 0.0),
     }
     _, found = read(tiny, made(tiny[1], opposite, hump=0.1))
     assert {name: one.decision for name, one in found.items()} == dict.fromkeys(found, "refuted")
@@ -282,6 +284,8 @@ def test_all_three_are_foretold_as_the_sum_of_their_effects(tiny: tuple[Any, Swe
         assert said.loc[name, "low"] < said.loc[name, "predicted"] < said.loc[name, "high"]
     domain = said.loc["domain loss with all three, as the sum", "predicted"]
     assert domain == pytest.approx(2.3 - 0.42 - 0.28 + 0.30, abs=0.012)  # and the trunks' mean
+    with pytest.raises(TooLittle, match="an interval needs two trunk seeds, there is 1"):
+        predict(earlier[earlier["seed"] == 0], *tiny)
     with pytest.raises(TooLittle, match="no seed has ended in plain, subset-best and mixed"):
         predict(earlier[earlier["arm"] != MIXED], *tiny)
 
