@@ -154,10 +154,9 @@ def _headline(m: Measured) -> str:
     general = m.dips(PLAIN, m.general, "accuracy").values()
     domain = m.dips(PLAIN, m.domain, "accuracy").values()
     deep, late = (float(np.mean([one.depth for one in some])) for some in (general, domain))
-    part = [one.part_regained for one in general if one.depth > 0]
-    text = f"The plain run loses {100 * deep:.1f} points of general accuracy"
-    if part:
-        text += f" and has {np.mean(part):.0%} of them back at the end"
+    end = 100 * float(np.mean([one.end for one in general]))
+    text = f"The plain run loses {100 * deep:.1f} points of general accuracy at first and ends "
+    text += f"{abs(end):.1f} {'below' if end < 0 else 'above'} its start"
     text += f"; on the domain it {'loses' if late > 0 else 'gains'} {100 * abs(late):.1f} at first"
     if all_three := lower(m, ALL, PLAIN, m.domain):
         general_gain = np.mean([*lower(m, ALL, PLAIN, m.general).values()])
