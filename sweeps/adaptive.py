@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import flops
-from sweeps.budget import Spending, choose, only
+from sweeps.budget import Spending, choose
 from sweeps.folder import Folder
 from sweeps.plan import Plan, PlannedRun
-from sweeps.remaining import Remaining, remaining
+from sweeps.remaining import Remaining, only, remaining
 from sweeps.results import table
 from sweeps.rounds import (
     Round,

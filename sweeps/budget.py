@@ -17,7 +17,7 @@ from typing import Any
 from lab import flops
 from lab.errors import Refused
 from sweeps.plan import Plan, PlannedRun, Segment
-from sweeps.remaining import Remaining, Work
+from sweeps.remaining import Remaining, only
 
 SHOWN = 6  # runs of an arm that a line names
 
@@ -174,10 +174,3 @@ def described(choice: Choice, limits: list[Limit]) -> list[str]:
     )
     runs = len(choice.taken) + len(choice.cut)
     return [f"budget: {len(choice.taken)} of {runs} runs for {costs}", *choice.lines()]
-
-
-def only(work: list[Work], taken: set[int]) -> list[Work]:
-    """The pieces with the given numbers, and who comes after whom among them."""
-    number: dict[int | None, int | None] = {None: None}
-    number |= {old: new for new, old in enumerate(sorted(taken))}
-    return [dataclasses.replace(work[k], after=number[work[k].after]) for k in sorted(taken)]

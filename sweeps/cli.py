@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from sweeps.engines.options import ENGINES
 from sweeps.trackers import PACKAGES as TRACKERS
 
 EXIT_REFUSED = 2
@@ -131,6 +132,39 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--hosts", type=int, metavar="N", help="how many hosts there are")
     run.add_argument("--host", type=int, metavar="K", help="which of them this is, from 0")
+    run.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="local",
+        help="who trains: this process (local), tasks on a Ray cluster, or jobs in SLURM's queue",
+    )
+    run.add_argument(
+        "--workers", type=int, metavar="N", help="tasks an engine has at once (default 8)"
+    )
+    run.add_argument(
+        "--engine-set",
+        dest="engine_sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="ray: address, cpus, gpus, tpus; slurm: partition, account, time, gpus_per_node, ...",
+    )
+    work = _verb(
+        verbs, "work", "sweeps.commands.work", "work",
+        "train along into a folder, until nothing of it is left to do; writes no report",
+        "lab work runs/cmr-tiny",
+    )  # fmt: skip
+    work.add_argument("folder", metavar="DIR")
+    work.add_argument("--quiet", action="store_true", help="no progress display")
+    work.add_argument(
+        "--segments", metavar="ID,...", help="only these, and what they start from (for engines)"
+    )
+    work.add_argument(
+        "--averages", action="store_true", help="only evaluate averages of states (for engines)"
+    )
+    work.add_argument(
+        "--tied", action="store_true", help="save and end when standard input closes (for engines)"
+    )
     folders = "sweeps.commands.folders"
     status = _verb(
         verbs, "status", folders, "status", "what is done, running and waiting (only reads)",
@@ -350,6 +384,18 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     rounds.add_argument("--worlds", type=int, default=40, help="made-up truths (default 40)")
     rounds.add_argument("--to", metavar="FILE", help="figure: .svg, .pdf or .png")
+    fleet = _verb(
+        kinds, "fleet", benches, "fleet",
+        "simulate a large sweep on many workers that fail: which order loses time?",
+        "lab bench fleet --runs 10000 --workers 8,64,512",
+    )  # fmt: skip
+    fleet.add_argument("--runs", type=int, default=10_000, help="default 10000")
+    fleet.add_argument("--workers", default="8,64,512", metavar="N,...", help="default 8,64,512")
+    fleet.add_argument("--stack", type=int, default=2, help="lanes of a worker (default 2)")
+    fleet.add_argument(
+        "--mtbf", type=float, default=24.0, metavar="H", help="hours between a worker's failures"
+    )
+    fleet.add_argument("--out", metavar="DIR", help="take the speeds that this sweep recorded")
     soak = _verb(
         kinds, "soak", benches, "soak",
         "kill a small sweep again and again: is its table the same?",

@@ -19,9 +19,8 @@ import fits.errors
 from lab.errors import Failed, Refused
 from lab.spec import canonical
 from lab.store import Index
-from sweeps.budget import only
 from sweeps.plan import Plan
-from sweeps.remaining import Remaining, remaining
+from sweeps.remaining import Remaining, only, remaining
 from sweeps.study import Study
 from sweeps.sweep import Sweep
 

@@ -6,7 +6,8 @@ A note is replaced whole, about once a second, by the process that owns it and b
 it stays when the process ends: what was spent is summed over all notes, killed processes' too (up
 to their last second). Who still trains is decided by the process's number together with when the
 system says it began, since numbers are given out again. Every duration was measured by one
-process's monotonic clock; no time of day is written, and none compared.
+process's monotonic clock; no time of day is written, and none compared but to say how long a
+process has been silent.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import os
 import platform
 import secrets
 import subprocess
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from lab.spec import read
 from sweeps.speed import Peak
 
 NOTES = ".progress"
+SILENT_SECONDS = 120.0  # without a sign: longer than programs of small models take to compile
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,21 @@ class Owner:
 
 @dataclass(frozen=True)
 class Found:
-    """A note and whether its process trains now; `alive` is None where that is not known here."""
+    """A note and whether its process is there; `alive` is None where that is not known here.
+    `quiet_seconds`: since the note was replaced, as far as this machine's clock and the file's
+    agree."""
 
     owner: Owner
     note: Note
     alive: bool | None
+    quiet_seconds: float | None = None
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is there; elsewhere, whether it gave a sign lately."""
+        if self.alive is None and self.quiet_seconds is not None:
+            return self.quiet_seconds <= SILENT_SECONDS
+        return bool(self.alive)
 
 
 class Notebook:
@@ -99,11 +112,12 @@ def read_notes(folder: Path) -> list[Found]:
     for path in sorted((folder / NOTES).glob("*.json")):
         try:
             tree = json.loads(path.read_bytes())
+            quiet = max(0.0, time.time() - path.stat().st_mtime)
             owner = read(Owner, tree["owner"], "owner")
             note = read(Note, tree["note"], "note")
         except (OSError, ValueError, LookupError, TypeError, Refused):
             continue  # spoilt, or of another lab: it says nothing
-        found.append(Found(owner, note, False if note.ended else _alive(owner)))
+        found.append(Found(owner, note, False if note.ended else _alive(owner), quiet))
     return found
 
 

@@ -1,7 +1,7 @@
 """What of a plan is not in the store yet, and from which stored state each piece starts."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 
 from lab.store import Index
 from sweeps.averaging import left_to_average
@@ -126,3 +126,21 @@ def _pieces(
         else:
             pieces.append(Work(k, start, step, evaluate))
     return pieces
+
+
+def needed(todo: Remaining, segments: Collection[int]) -> Remaining:
+    """Of what is missing, the pieces of some segments and all that they come after."""
+    taken: set[int] = set()
+    for n, work in enumerate(todo.work):
+        number = n if work.segment in segments else None
+        while number is not None and number not in taken:
+            taken.add(number)
+            number = todo.work[number].after
+    return replace(todo, work=only(todo.work, taken))
+
+
+def only(work: list[Work], taken: set[int]) -> list[Work]:
+    """The pieces with the given numbers, and who comes after whom among them."""
+    number: dict[int | None, int | None] = {None: None}
+    number |= {old: new for new, old in enumerate(sorted(taken))}
+    return [replace(work[k], after=number[work[k].after]) for k in sorted(taken)]

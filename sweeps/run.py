@@ -2,10 +2,10 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -22,12 +22,15 @@ from sweeps.leases import Leases, forget
 from sweeps.notice import Notice, notices
 from sweeps.plan import Plan, corpora_of, make_plan
 from sweeps.progress import Display
-from sweeps.remaining import Remaining, Work, remaining
+from sweeps.remaining import Remaining, Work, needed, remaining
 from sweeps.results import table
 from sweeps.speed import Peak, cores, measured, peak_of
 from sweeps.sweep import Sweep
 from sweeps.trackers import tracked
 from sweeps.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from sweeps.engines.fleet import Fleet
 
 REBUILDS = 8  # damaged states found one after another before we stop believing the disk
 POLL_SECONDS = 0.2  # between two looks at what other processes do
@@ -61,6 +64,7 @@ def run_sweep(
     layout: Layout | None = None,
     limit: Callable[[Plan, Remaining], Remaining] = lambda plan, todo: todo,
     track: Sequence[str] = (),
+    fleet: "Fleet | None" = None,
 ) -> Outcome:
     """Train what of `sweep` is missing in `out`; safe to repeat, to kill. Raises Refused, Failed.
 
@@ -69,7 +73,7 @@ def run_sweep(
     KeyboardInterrupt. `stack` and `layout` are fixed when the folder is made, and kept where nobody
     says otherwise; `say` hears of what was found broken. `limit` says what of the missing work is
     to be done (`sweeps.budget`); what others do of that counts as done here. `track`: where else it
-    is shown (`sweeps.trackers`).
+    is shown (`sweeps.trackers`). `fleet`: who trains in place of this process (`sweeps.engines`).
     """
     if stack is not None and stack < 1:
         raise Refused(f"stack = {stack}: must be at least 1 lane")
@@ -99,9 +103,9 @@ def run_sweep(
         layout.refuse_shape(shape, sweep.evaluate.windows)
     if stack is None:
         stack = hosts.agree(fitting_stack(plan, layout))
-    if layout.mesh:
+    if layout.mesh and fleet is None:
         layout.runs_at_once(stack, count_devices(stack, layout))  # refuses what does not fit
-    job = _Job(plan, folder, stack, layout, quiet, say, track)
+    job = _Job(plan, folder, stack, layout, quiet, say, track, fleet)
     if not hosts.first():
         return Outcome(plan, Index(), table(plan, Index()), job.follow(), stack)
     told = sweep, settings, digests, stack, layout
@@ -120,6 +124,44 @@ def run_sweep(
     return Outcome(plan, index, table(plan, index), job.trained, stack)
 
 
+def join_sweep(
+    out: Path,
+    segments: Collection[str] | None = None,
+    quiet: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> int:
+    """Train along into a folder, as its sweep stands there; returns the tokens trained here.
+
+    `segments`: only these (by their end states), and what they start from if nobody has trained it;
+    what another process has is waited for. With none at all, averages of states are evaluated.
+    Raises as `run_sweep`, and Refused for a stranger.
+    """
+    folder = Folder(out)
+    held = folder.held()
+    if held is None:
+        raise Refused(f"{out} holds no sweep")
+    corpora = open_corpora(held.sweep, verify=True)
+    digests = {name: corpus.digest for name, corpus in corpora.items()}
+    folder.refuse_another(held.sweep, digests)
+    plan = make_plan(held.sweep, corpora)
+    asked = None if segments is None else _numbers(plan, segments)
+    job = _Job(plan, folder, held.stack, held.layout, quiet, say, asked=asked)
+    with folder.entered() as here:
+        if here.alone:
+            here.share()
+        folder.refuse_unlike(held.sweep, held.settings, digests, held.stack, held.layout)
+        with Leases(folder.path, plan) as leases, notices() as notice:
+            job.complete(leases, notice, lambda plan, todo: todo)
+    return job.trained
+
+
+def _numbers(plan: Plan, ends: Collection[str]) -> set[int]:
+    numbers = {segment.end_id: k for k, segment in enumerate(plan.segments)}
+    if strangers := [one for one in ends if one not in numbers]:
+        raise Refused(f"the sweep has no segment {strangers[0][:40]!r}")
+    return {numbers[one] for one in ends}
+
+
 @dataclass
 class _Job:
     """Training a plan into a folder. `trained` counts the tokens of pieces that were begun here."""
@@ -131,6 +173,8 @@ class _Job:
     quiet: bool
     say: Callable[[str], None]
     track: Sequence[str] = ()
+    fleet: "Fleet | None" = None
+    asked: set[int] | None = None  # segments, if not all
     trained: int = 0
 
     def complete(
@@ -146,7 +190,8 @@ class _Job:
         while True:
             leases.look()
             begun = time.monotonic()
-            index = self.folder.store.load(verify_states=verify)
+            # who trains a few segments of many checks the states that it starts from, no others
+            index = self.folder.store.load(verify_states=verify and self.asked is None)
             reading_seconds = time.monotonic() - begun
             for line in index.broken:
                 self.say(f"damaged, set aside and trained again from its parent: {line}")
@@ -154,6 +199,8 @@ class _Job:
                 self.say(f"damaged state on the way, removed, made again if it is needed: {line}")
             notice.obey()
             todo = remaining(self.plan, index)
+            if self.asked is not None:
+                todo = needed(todo, self.asked)
             verify = leases.any_free(todo.work) or not todo.work
             if not verify:
                 if not waited:
@@ -165,9 +212,11 @@ class _Job:
             hosts.agree([dataclasses.asdict(work) for work in todo.work])
             unsound += bool(index.broken and todo.work)
             try:
-                if todo.work:
+                if todo.work and self.fleet is not None:
+                    self.trained += self.fleet.train(self.plan, todo, self.stack, leases, notice)
+                elif todo.work:
                     self.train(index, todo, leases, notice)
-                elif not self.average(index):
+                elif self.asked or not self.average(index, notice):
                     return index
             except Gone:
                 if hosts.several():
@@ -181,9 +230,12 @@ class _Job:
             if unsound >= REBUILDS:
                 raise Failed(f"states in {self.folder.path} keep being damaged: check that disk")
 
-    def average(self, index: Index) -> int:
+    def average(self, index: Index, notice: Notice) -> int:
         """Evaluate what is to be averaged and is there; how many averages that were."""
         left = left_to_average(self.plan, index)
+        if self.fleet is not None:
+            held = [one for one in left if all(state in index.states for state in one.members)]
+            return self.fleet.average(len(held), notice)
         return evaluate_averages(self.plan, self.folder.store, index, left, self.stack, self.layout)
 
     def follow(self) -> int:

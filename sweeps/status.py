@@ -8,24 +8,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lab.store import Index
-from sweeps.notes import Found
+from sweeps.notes import SILENT_SECONDS, Found
 from sweeps.plan import Plan
 from sweeps.remaining import remaining
 from sweeps.speed import Speed
 from sweeps.tally import Group, expect, make_groups, shape_name, spent_before, tokens_before
+from sweeps.workers import Worker, workers_of
+
+SHOWN = 16  # workers that are printed; those that are slow or silent always are
 
 
 @dataclass(frozen=True)
 class Status:
-    """`processes`: those that train now on this machine; `elsewhere`: those on others, of which
-    nobody here knows whether they still do. `failed`: committed stretches that are damaged; one
-    that ends in the middle of a segment (it diverged, or was committed in parts) is in no group's
-    number, since what it was cannot be told from its name."""
+    """`processes`: those that train now on this machine; `elsewhere`: those on others that left
+    notes, of which those without a late sign are silent. `workers`: who has what. `failed`:
+    committed stretches that are damaged; one that ends in the middle of a segment (it diverged, or
+    was committed in parts) is in no group's number, since what it was cannot be told from its
+    name."""
 
     groups: list[Group]
     failed: int
     processes: int
     elsewhere: int
+    silent_elsewhere: int
+    workers: list[Worker]
     peaks: list[str]  # what the shares of peak are shares of, or why there are none
 
     def total(self, name: str) -> int:
@@ -38,16 +44,30 @@ class Status:
         lines += [f"share of peak: {one}" for one in self.peaks]
         if self.elsewhere:
             lines.append(
-                f"processes on other machines that left notes: {self.elsewhere}; "
-                "whether they still train is not known here"
+                f"processes on other machines: {self.elsewhere - self.silent_elsewhere} train; "
+                f"{self.silent_elsewhere} gave no sign for {SILENT_SECONDS:g} s or longer"
             )
         return lines
+
+    def worker_lines(self) -> list[str]:
+        """Worker by worker; of many, those that are slow or silent first."""
+        shown = self.workers if len(self.workers) <= SHOWN else self._troubled()
+        lines = [one.line() for one in shown]
+        if len(shown) < len(self.workers):
+            lines.append(f"and {len(self.workers) - len(shown)} workers more (--json names all)")
+        return lines
+
+    def _troubled(self) -> list[Worker]:
+        """Workers that are slow or silent, and as many others as there is room for."""
+        order = {"silent": 0, "slow": 1, "trains": 2}
+        wrong = sum(one.state != "trains" for one in self.workers)
+        return sorted(self.workers, key=lambda one: order[one.state])[: max(SHOWN, wrong)]
 
 
 def status_of(plan: Plan, index: Index, notes: Iterable[Found], speed: Speed | None) -> Status:
     """The state of a plan, shape by shape. `index`: loaded without setting anything aside."""
     notes = list(notes)
-    alive = [one for one in notes if one.alive]
+    alive = [one for one in notes if one.trains]
     groups = make_groups(plan, speed)
     spent_before(groups, notes)
     shapes = {k: shape_name(shape) for shape, ks in plan.groups().items() for k in ks}
@@ -88,8 +108,10 @@ def status_of(plan: Plan, index: Index, notes: Iterable[Found], speed: Speed | N
     return Status(
         list(groups.values()),
         len(index.broken),
-        len(alive),
+        sum(one.alive is True for one in notes),
         sum(one.alive is None for one in notes),
+        sum(one.alive is None and not one.trains for one in notes),
+        workers_of(plan, todo, notes),
         list(peaks),
     )
 

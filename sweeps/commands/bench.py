@@ -1,4 +1,4 @@
-"""bench step, sweep, data, fit, device, plan, adaptive, soak."""
+"""bench step, sweep, data, fit, device, plan, adaptive, fleet, soak."""
 
 import argparse
 from pathlib import Path
@@ -179,6 +179,43 @@ def _print_rounds(value: dict[str, Any]) -> None:
 
 def _percent(one: dict[str, float]) -> str:
     return f"{100 * one['median']:.1f} ({100 * one['p10']:.1f} .. {100 * one['p90']:.1f})"
+
+
+def fleet(told: argparse.Namespace) -> Any:
+    """Makespans of a simulated sweep on many workers."""
+    from sweeps.bench.fleet import bench_fleet
+
+    try:
+        workers = [int(one) for one in told.workers.split(",")]
+    except ValueError:
+        workers = [0]
+    if min(workers) < 1:
+        raise Refused(f"--workers {told.workers}: must read N,N,... with each at least 1")
+    for name in ("runs", "stack"):
+        if getattr(told, name) < 1:
+            raise Refused(f"--{name} {getattr(told, name)}: must be at least 1")
+    if not told.mtbf > 0:
+        raise Refused(f"--mtbf {told.mtbf:g}: must be a positive number")
+    value = bench_fleet(
+        told.runs, workers, told.stack, told.mtbf, None if told.out is None else Path(told.out)
+    )
+    if not told.json:
+        print(
+            f"{value['runs']:,} runs, {value['segments']:,} segments, {value['stack']} lanes a "
+            f"worker: {value['lane_hours']:,.1f} lane-hours"
+        )
+        print(f"speed: {value['speed']}; sd of its log between segments {value['spread']:.2f}")
+        print(f"a worker fails every {value['hours_between_failures']:g} h")
+        print("workers  tasks  order                  makespan  over bound   idle  failures  lost")
+        for row in value["rows"]:
+            for name, one in row["orders"].items():
+                print(
+                    f"{row['workers']:>7} {row['tasks']:>6}  {name:<20} "
+                    f"{one['makespan_seconds'] / 3600:>8,.2f} h "
+                    f"{one['over_bound']:>10.3f}x {one['idle']:>6.1%} "
+                    f"{one['failures']:>9} {one['lost']:>5.1%}"
+                )
+    return value
 
 
 def soak(told: argparse.Namespace) -> Any:

@@ -32,6 +32,7 @@ def status(told: argparse.Namespace) -> Any:
         "segments": now.total("segments"),
         "processes": now.processes,
         "processes_elsewhere": now.elsewhere,
+        "workers": [one.row() for one in now.workers],
         "seconds_left": total_left(now.groups),
         "states_kept": len(index.held),
         "disk_bytes": disk_bytes,
@@ -44,7 +45,7 @@ def status(told: argparse.Namespace) -> Any:
         )
         print(f"{value['states_kept']} states kept, {disk_size(disk_bytes)}")
         print_groups(now.groups)
-        for line in (cost(now.groups), *now.remarks()):
+        for line in (cost(now.groups), *now.remarks(), *now.worker_lines()):
             print(line)
     return value
 

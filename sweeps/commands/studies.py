@@ -1,10 +1,12 @@
 """plan, run, results, report, plot, studies."""
 
 import argparse
+import contextlib
 import importlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from sweeps import foretold
 from sweeps.adaptive import Rounds, aim, ended_lines, first_round, until_lines
 from sweeps.budget import Limit, Spending, choose, described, flops_limit, hours_limit
 from sweeps.claims import stated, stated_lines, undecidable, verdict_lines
+from sweeps.engines.choose import fleet_of
+from sweeps.engines.fleet import Fleet
 from sweeps.folder import Folder, Held
 from sweeps.foresight import expected_text, foresee, mixed_rates, other_orders, repeats
 from sweeps.foretold import Hook, run_in_order
@@ -248,22 +252,25 @@ def run(told: argparse.Namespace) -> Any:
     elif limits:  # too small a budget is refused before anything is written
         made = make_plan(sweep, open_corpora(sweep))
         choose(made, remaining(made, _index(out, sweep, made)), limits)
+    fleet = _fleet(told, study, out, layout, say)
     if together:
         meet(told.coordinator, told.hosts, told.host)
     limit = Spending(limits, say)
     stated(study.claims(settings, sweep), sweep)  # refuses claims without their arms
 
     def trained(hook: Hook) -> Outcome:
-        return run_sweep(sweep, out, settings, told.stack, quiet, say, layout, hook, track)
+        return run_sweep(sweep, out, settings, told.stack, quiet, say, layout, hook, track, fleet)
 
-    if until is not None:
-        outcome = until.train(trained)
-    else:
-        outcome = run_in_order(study, settings, sweep, out, trained, limit, say)
+    with contextlib.nullcontext() if fleet is None else fleet:
+        if until is not None:
+            outcome = until.train(trained)
+        else:
+            outcome = run_in_order(study, settings, sweep, out, trained, limit, say)
     has_results = part() if together else True
     if not has_results:
         return {"host": told.host, "trained_tokens": outcome.trained_tokens}
-    _note_speed(outcome, out, time.monotonic() - begun)
+    if fleet is None:  # else it was no speed of this machine
+        _note_speed(outcome, out, time.monotonic() - begun)
     from sweeps.write_up import Answer, write_up
 
     answer = Answer(
@@ -304,6 +311,37 @@ def run(told: argparse.Namespace) -> Any:
         "files": [str(path) for path in files],
         **value,
     }
+
+
+def _fleet(
+    told: argparse.Namespace,
+    study: Study,
+    out: Path,
+    layout: Layout | None,
+    say: Callable[[str], None],
+) -> Fleet | None:
+    """Who trains in place of this process, if somebody is to. Raises Refused."""
+    if told.engine != "local":
+        if {told.coordinator, told.hosts, told.host} != {None}:
+            raise Refused(f"--engine {told.engine} has one driver: leave out --coordinator")
+        if told.track is not None:
+            raise Refused(
+                f"--track shows what this process trains: leave out --engine {told.engine}"
+            )
+    held = Folder(out).held()
+    stack = told.stack if told.stack is not None or held is None else held.stack
+    if layout is None:
+        layout = Layout() if held is None else held.layout
+    return fleet_of(
+        told.engine,
+        told.engine_sets,
+        told.workers,
+        out,
+        study.name,
+        stack,
+        layout.devices_a_run,
+        (lambda line: None) if told.quiet or told.json else say,
+    )
 
 
 def _note_speed(outcome: Outcome, out: Path, seconds: float) -> None:

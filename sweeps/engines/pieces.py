@@ -1,6 +1,6 @@
 """Pieces of work of one shape: which is next, what is finished, and what nobody can have."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from sweeps.remaining import Work
@@ -37,7 +37,7 @@ class Pieces:
         self.waiting = set(self.numbers)
         self.done: set[int] = set()
         self.dead: set[int] = set()  # diverged, or below one that did
-        self._ways = _ways_behind(work)
+        self._ways = ways_behind(work, [piece.stop - piece.start for piece in work])
         self._reserved: int | None = None
 
     def reserve(self) -> bool:
@@ -76,12 +76,11 @@ class Pieces:
             self.bury(child)
 
 
-def _ways_behind(work: list[Work]) -> list[int]:
-    """Steps of the longest chain of pieces that starts with each piece."""
-    ways = [piece.stop - piece.start for piece in work]
+def ways_behind(work: list[Work], lengths: Sequence[float]) -> list[float]:
+    """Length of the longest chain of pieces that starts with each piece."""
+    ways = list(lengths)
     for number in reversed(range(len(work))):  # parents stand before their children
         after = work[number].after
         if after is not None:
-            own = work[after].stop - work[after].start
-            ways[after] = max(ways[after], own + ways[number])
+            ways[after] = max(ways[after], lengths[after] + ways[number])
     return ways

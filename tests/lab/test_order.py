@@ -176,6 +176,15 @@ def test_sorting_the_last_phase_sorts_what_it_reads_and_no_more(
     assert windows(twice, a, 22, 5) == rest
 
 
+def test_what_is_read_again_may_be_sorted(corpora: dict[str, Corpus]) -> None:
+    a = corpora["a"]
+    again = phase("q", 10, shares(a=1.0), hold(), order="ascending", reread=("a",))
+    one = stream(corpora, run_of(phase("p", 12, shares(a=1.0)), again))
+    first, found = windows(one, a, 0, 10), windows(one, a, 12, 10)
+    assert sorted(found) == sorted(first)  # literal replay: the very windows of the trunk's start
+    assert (np.diff(window_scores(a, "truth", CONTEXT)[found]) >= 0).all()
+
+
 def test_each_corpus_of_a_mixture_is_sorted_by_its_own_scores(corpora: dict[str, Corpus]) -> None:
     mixture = shares(b=0.25, a=0.75)
     plain = run_of(phase("p", 16, mixture))

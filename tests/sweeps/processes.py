@@ -1,5 +1,6 @@
 """Real processes that train one small study, slowly enough to be disturbed."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lab.store import Store
 from tests.sweeps.small import ROOT, study_file
 
 BRANCH = 60
@@ -51,16 +53,28 @@ if "TEST_HANGS" in os.environ:
 """
 
 
-def disturbed_study(folder: Path) -> Path:
+# Workers of an engine load no study file: they are disturbed on the way in.
+OF_AN_ENGINE = """
+import sys
+
+import sweeps.engines.fleet
+
+sweeps.engines.fleet.WORKER = (sys.executable, "-m", "tests.sweeps.disturbed_worker")
+sweeps.engines.fleet.POLL_SECONDS = 0.2
+"""
+
+
+def disturbed_study(folder: Path, more: str = "") -> Path:
     """A study file that does what its environment says."""
     path = study_file(folder)
-    path.write_text(path.read_text() + DISTURBED)
+    path.write_text(path.read_text() + DISTURBED + more)
     return path
 
 
-def start(study: Path, out: Path, **told: object) -> subprocess.Popen[str]:
+def start(study: Path, out: Path, *more: str, **told: object) -> subprocess.Popen[str]:
     """`lab run` of the study on one lane; `told` is its environment, TEST_ left out."""
     command = ["run", str(study), "--set", f"branch={BRANCH}", "--out", str(out), "--stack", "1"]
+    command += more
     named = {f"TEST_{name.upper()}": str(value) for name, value in told.items()}
     process = subprocess.Popen(
         [sys.executable, "-m", "sweeps.cli", *command, "--json"],
@@ -73,6 +87,22 @@ def start(study: Path, out: Path, **told: object) -> subprocess.Popen[str]:
     return process
 
 
+def training(out: Path) -> list[int]:
+    """Processes that have a lease on a piece, the driver of an engine never."""
+    found = []
+    for file in out.glob(".leases/*.worker"):
+        with contextlib.suppress(OSError, ValueError):  # gone, or not written yet
+            if file.stat().st_nlink > 1:
+                found.append(int(json.loads(file.read_bytes())["pid"]))
+    return found
+
+
+def steps_trained(out: Path) -> int:
+    """Steps of all that is committed; STEPS where none was trained twice."""
+    logs = Store(out).load(verify_states=True, set_aside=False).step_logs
+    return sum(record.end_step - record.start_step for record, _ in logs)
+
+
 def end_all() -> None:
     """End what a test that failed has left."""
     while _started:
@@ -82,9 +112,9 @@ def end_all() -> None:
             one.communicate()
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen[str], seconds: float = LIMIT_SECONDS) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of a process, once it has ended."""
-    out, errors = process.communicate(timeout=LIMIT_SECONDS)
+    out, errors = process.communicate(timeout=seconds)
     return process.returncode, out, errors
 
 
@@ -95,9 +125,11 @@ def well(process: subprocess.Popen[str]) -> Any:
     return json.loads(out)
 
 
-def until(what: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
+def until(
+    what: Callable[[], bool], *processes: subprocess.Popen[str], seconds: float = LIMIT_SECONDS
+) -> None:
     """Wait for something that living processes bring about."""
-    deadline = time.monotonic() + LIMIT_SECONDS
+    deadline = time.monotonic() + seconds
     while not what():
         for one in processes:
             assert one.poll() is None, ended(one)

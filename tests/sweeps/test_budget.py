@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from lab import flops
 from lab.errors import Refused
 from lab.store import Index
-from sweeps.budget import Limit, Spending, choose, flops_limit, hours_limit, only
+from sweeps.budget import Limit, Spending, choose, flops_limit, hours_limit
 from sweeps.plan import Plan
-from sweeps.remaining import Remaining, remaining
+from sweeps.remaining import Remaining, only, remaining
 from sweeps.run import Outcome, run_sweep
 from tests.sweeps.small import (
     BRANCH,

@@ -65,7 +65,7 @@ def test_one_size_alone_says_nothing_of_size() -> None:
 
 @pytest.mark.parametrize("name", [one.name for one in all_laws() if not one.rates])
 def test_every_law_is_identified_by_a_full_design(name: str) -> None:
-    values = {"n_params": N, "n_tokens": T, "cpt_tokens": T, "ratio_domain": R}
+    values = {"n_params": N, "n_tokens": T, "cpt_tokens": T, "ratio_domain": R, "end_ratio": R}
     known = law(name)
     x = crossed(
         **{one.name: values.get(one.name, np.geomspace(1e9, 4e11, 5)) for one in known.variables}
