@@ -2,13 +2,16 @@
 
 Ray is sent a command line, run by `subprocess.call` on the node, and asked whether it has ended;
 its return value is never fetched, since what Ray moves is pickled. A worker's standard input is a
-pipe that its Ray process holds: when Ray ends that process, the worker saves what it has and ends
-too (`lab work --tied`). Tasks end with their driver; the next one hands over what is left.
+pipe that its Ray process holds: where Ray ends that process alone, the worker saves what it has and
+ends too (`lab work --tied`); of a node that dies, it loses what was not committed. Tasks end with
+their driver; the next one hands over what is left.
 """
 
 import os
 import secrets
+import signal
 import subprocess
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,19 +39,23 @@ class RayEngine:
         self.ray = check(told)
         self.folder = private(folder)
         try:
-            self._connect(told.get("address"))
+            self._connect(told)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise Failed(f"cannot reach Ray: {str(error).splitlines()[0]}") from error
         self.takes = needs(told, self.ray.cluster_resources(), lanes, devices)
         self._refs: dict[str, Any] = {}
 
-    def _connect(self, address: str | None) -> None:
+    def _connect(self, told: Mapping[str, str]) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a sweep tells nobody of itself
-        told: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-        told = {"address": address} if address else told
-        if address is None or address.startswith("127."):
-            told["_node_ip_address"] = "127.0.0.1"
-        self.ray.init(**told, log_to_driver=False, logging_level="ERROR")
+        own = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+        options: dict[str, Any] = {"address": told["address"]} if "address" in told else own
+        if on_loopback(told):
+            options["_node_ip_address"] = "127.0.0.1"
+        ours = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+        self.ray.init(**options, log_to_driver=False, logging_level="ERROR")
+        if threading.current_thread() is threading.main_thread():
+            for one, handler in ours.items():  # Ray takes SIGTERM for itself: no exit code 75
+                signal.signal(one, handler)
 
     def submit(self, command: Sequence[str], after: Sequence[str]) -> str:
         assert not after, "the driver waits for what a task comes after"
@@ -73,11 +80,18 @@ class RayEngine:
         self.ray.shutdown()
 
 
+def on_loopback(told: Mapping[str, str]) -> bool:
+    """Whether nothing outside this machine is to be reached, or to reach in."""
+    return told.get("address", "127.0.0.1").startswith(("127.", "localhost:"))
+
+
 def check(told: Mapping[str, str]) -> Any:
     """The package, if it is there and these options are Ray's. Raises Refused; starts nothing."""
     refuse_unknown("ray", told, OPTIONS)
     for name in OPTIONS[1:]:
         number_of(told, name)
+    if on_loopback(told):  # else Ray takes 127.0.0.1 for this machine's outward address
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
     except ImportError as error:
