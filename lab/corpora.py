@@ -2,8 +2,8 @@
 
 A store is two files of tokens (train, validation), a description and what is known of its training
 documents, made in a folder of its own and moved into place whole. A corpus is asked for by name;
-`a+b` is the union of two. Windows are `context` tokens and the one behind them, cut without overlap
-from each part of the union.
+`a+b` is the union of two, `best-a` the best part of one (`lab.best`). Windows are `context` tokens
+and the one behind them, cut without overlap from each part of the union.
 """
 
 import hashlib
@@ -30,6 +30,7 @@ from lab.texts import BUILT_IN, Text
 
 FORMAT = 1
 VALIDATION_SHARE = 0.05
+BEST = "best-"  # before a corpus's name: its best part
 DOCUMENTS = "documents"  # folder of a store: a NumPy file a column, a value a training document
 TOKENS = "tokens"  # the column of their lengths, separators included; the others are scores
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
@@ -148,6 +149,8 @@ def refuse_name(name: str) -> None:
         raise Refused(f"corpus name {name!r}: small letters, digits, - and _ only")
     if name.startswith(PREFIX):
         raise Refused(f"corpus name {name!r}: {PREFIX}* are made from built-in corpora alone")
+    if name.startswith(BEST):
+        raise Refused(f"corpus name {name!r}: {BEST}* are made from corpora that are there")
     if name in known_names():
         kind = "built in" if name in BUILT_IN else "there already"
         raise Refused(f"corpus {name!r} is {kind}: choose another name")
@@ -170,6 +173,9 @@ def open_corpus(name: str, verify: bool = False) -> Corpus:
 
 
 def _open_store(name: str, verify: bool) -> TokenStore:
+    of = name.removeprefix(BEST)
+    if of != name and name not in known_names():
+        return _open_best(name, _open_store(of, verify), verify)
     if not _NAME.match(name) or name not in known_names():
         raise Refused(f"unknown corpus {name!r}; known: {', '.join(known_names())}")
     folder = home() / "corpora" / name
@@ -177,6 +183,15 @@ def _open_store(name: str, verify: bool) -> TokenStore:
         folder = folder.with_name(f"{name}@{_built_in_version(name)}")
         if not (folder / "corpus.json").exists():
             write_store(folder, name, BUILT_IN[name]())
+    return _read_store(folder, verify)
+
+
+def _open_best(name: str, store: TokenStore, verify: bool) -> TokenStore:
+    from lab.best import VERSION, best  # which reads stores and scores
+
+    folder = home() / "corpora" / f"{name}@{FORMAT}-{VERSION}-{store.digest[:16]}"
+    if not (folder / "corpus.json").exists():
+        write_store(folder, name, best(store))
     return _read_store(folder, verify)
 
 
@@ -222,7 +237,10 @@ def split_documents(documents: list[bytes]) -> tuple[list[bytes], list[bytes], i
 def write_store(folder: Path, name: str, text: Text) -> None:
     """Tokenise (bytes) and write a store, moved into place whole. Raises Refused, Failed."""
     clean = text.clean if text.clean is not None else text.documents
-    train, validation, duplicates = split_documents(clean)
+    if text.held_out is None:
+        train, validation, duplicates = split_documents(clean)
+    else:
+        train, validation, duplicates = text.documents, text.held_out, 0
     made = dict(zip(clean, text.documents, strict=True))
     if not validation:
         raise Refused(f"corpus {name!r}: needs at least two documents, to hold one out")
@@ -232,7 +250,9 @@ def write_store(folder: Path, name: str, text: Text) -> None:
         partial = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
         hashes: list[str] = []
         for side, documents in (("train", train), ("validation", validation)):
-            joined = b"".join(made[document] + text.separator for document in documents)
+            joined = b"".join(
+                made.get(document, document) + text.separator for document in documents
+            )
             (partial / f"{side}.bin").write_bytes(joined)
             hashes.append(hashlib.sha256(joined).hexdigest())
         text_bytes = sum(map(len, validation))

@@ -35,7 +35,8 @@ class Text:
 
     `scores` came with the text: by name, a number a document, more is better. `clean` holds what
     damaged documents were made from, one each: sides are drawn by it, so that what is held out of
-    the clean text is held out of the damaged one.
+    the clean text is held out of the damaged one. `held_out` is the validation side where that is
+    drawn already; else it is drawn from `documents`.
     """
 
     documents: list[bytes]
@@ -44,6 +45,7 @@ class Text:
     entropy_rate_nats: float | None = None  # per byte, where it is known
     scores: Mapping[str, list[float]] = field(default_factory=dict)
     clean: list[bytes] | None = None
+    held_out: list[bytes] | None = None
 
 
 def prose() -> Text:

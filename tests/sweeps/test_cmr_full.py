@@ -22,6 +22,7 @@ from fits.verdicts import judge
 from lab.errors import Refused
 from sweeps import foretold
 from sweeps.claims import LEVEL, stated
+from sweeps.peak_rates import peak_rule
 from sweeps.plan import Plan, make_plan
 from sweeps.run import open_corpora
 from sweeps.studies.cmr_full import RATIOS, SCALES, STUDY, held_back, measured
@@ -69,7 +70,8 @@ def test_the_constant_trunk_shares_what_lies_before_the_fall() -> None:
     shared = plan.segments[far.segments[0]]
     assert shared.stop == 960 - 960 // 5  # the trunk less its last fifth
     assert far.segments[1] == reset.segments[1] != constant.segments[1]
-    assert far.path.lr[-1] == constant.path.lr[-1] == pytest.approx(8e-4)
+    peak = peak_rule("tiny").peak_lr(24, 960 * 2048)
+    assert far.path.lr[-1] == constant.path.lr[-1] == pytest.approx(0.1 * peak)
 
 
 def test_no_corpus_is_read_twice_at_the_scale_that_is_run() -> None:
