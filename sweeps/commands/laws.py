@@ -2,16 +2,15 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fits.errors import Refused
-from fits.fitting import fit as fit_one
-from fits.fitting import fit_groups, fit_shared
 from fits.form import Law
 from fits.laws import all_laws, law
-from fits.result import Fit
-from fits.saved import load_fits, save_fits, to_dict
 from fits.table import read_table, require_column, write_table
+
+if TYPE_CHECKING:  # SciPy comes with these; `lab laws` needs none of it
+    from fits.result import Fit
 
 
 def list_laws(told: argparse.Namespace) -> Any:
@@ -63,6 +62,10 @@ def pairs(text: str, option: str) -> dict[str, str]:
 
 def fit(told: argparse.Namespace) -> Any:
     """Fit one or several laws to a table."""
+    from fits.fitting import fit as fit_one
+    from fits.fitting import fit_groups, fit_shared
+    from fits.saved import save_fits
+
     laws = [law(name.strip()) for name in told.law.split(",")]
     options = _options(told)
     frame = read_table(told.table)
@@ -174,7 +177,9 @@ def _range(text: str) -> tuple[float, float]:
     )
 
 
-def _as_json(one: Fit) -> dict[str, Any]:
+def _as_json(one: "Fit") -> dict[str, Any]:
+    from fits.saved import to_dict
+
     value = to_dict(one)
     for key in ("data", "draws", "unit_params", "name"):
         del value[key]
@@ -216,8 +221,10 @@ def predict(told: argparse.Namespace) -> Any:
     return None
 
 
-def chosen_fits(path: str, name: str | None) -> list[Fit]:
+def chosen_fits(path: str, name: str | None) -> "list[Fit]":
     """The fits of a file, or those of a name, law or label. Raises Refused."""
+    from fits.saved import load_fits
+
     fits = load_fits(path)
     if not name:
         return fits
