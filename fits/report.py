@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.figures.plots import Figure
 from fits.files import write_whole
 from fits.interval import Interval
@@ -66,7 +66,8 @@ class Findings:
         for one in self.figures:
             if one.name == name:
                 return one
-        raise Refused(f"no figure {name!r}: {', '.join(one.name for one in self.figures)}")
+        known = [one.name for one in self.figures]
+        raise Refused(f"no figure {name!r}: {', '.join(known)}{meant(name, known)}")
 
 
 def write_report(

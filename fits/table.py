@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.files import write_whole
 from fits.form import Law, Variable
 from fits.plain import plain
@@ -106,7 +106,8 @@ def _value_like(column: "pd.Series[Any]", text: str, term: str) -> Any:
 
 
 def _no_column(name: str, frame: "pd.DataFrame") -> str:
-    return f"the table has no column {name!r}; it has {', '.join(map(str, frame.columns))}"
+    known = [str(one) for one in frame.columns]
+    return f"the table has no column {name!r}; it has {', '.join(known)}{meant(name, known)}"
 
 
 def resolve_columns(
@@ -122,7 +123,10 @@ def resolve_columns(
     known = [one.name for one in wanted] + (["curve"] if law.rates else [])
     for name in given:
         if name not in known and name != law.response.name:
-            raise Refused(f"law {law.name} has no variable {name!r}; it has {', '.join(known)}")
+            hint = meant(name, known)
+            raise Refused(
+                f"law {law.name} has no variable {name!r}; it has {', '.join(known)}{hint}"
+            )
     chosen = {"curve": given["curve"]} if "curve" in given and law.rates else {}
     notes: list[str] = []
     for one in wanted:

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command `lab`. Parses, and hands over; heavy libraries load with the verb that needs them."""
 
 import argparse
@@ -50,8 +51,14 @@ def main(argv: Sequence[str] | None = None, watched: bool = False) -> int:
     import lab.errors
     from sweeps.notice import EXIT_AGAIN, Preempted
 
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could follow
+        from sweeps.verbs.complete import offer
+
+        offer(parser())
     try:
-        told = parser().parse_args(argv)
+        told, unread = parser().parse_known_args(argv)
+        if unread:
+            told.declared.refuse_unread(unread)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_REFUSED
     function: Callable[[argparse.Namespace], Any]

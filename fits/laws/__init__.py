@@ -1,9 +1,8 @@
 """The library of laws, by name."""
 
-import difflib
 from functools import lru_cache
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.form import Law
 
 
@@ -40,7 +39,6 @@ def law(name: str) -> Law:
         return data_mixing(shares.split("+"))
     found = _library().get(name)
     if found is None:
-        near = difflib.get_close_matches(name, _library(), 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise Refused(f"unknown law {name!r}; known: {', '.join(_library())}{hint}")
+        known = _library()
+        raise Refused(f"unknown law {name!r}; known: {', '.join(known)}{meant(name, known)}")
     return found

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.form import Law
 from fits.laws import all_laws, law
 from fits.table import read_table, require_column, write_table
@@ -70,8 +70,11 @@ def fit(told: argparse.Namespace) -> Any:
     options = _options(told)
     frame = read_table(told.table)
     if told.by and told.by not in frame.columns:
-        known = ", ".join(map(str, frame.columns))
-        raise Refused(f"--by {told.by}: the table has no such column; it has {known}")
+        known = [str(one) for one in frame.columns]
+        hint = meant(told.by, known)
+        raise Refused(
+            f"--by {told.by}: the table has no such column; it has {', '.join(known)}{hint}"
+        )
     shared = [name.strip() for name in told.share.split(",") if name.strip()]
     _refuse_options(told, laws, shared)
     if told.per:
@@ -230,8 +233,9 @@ def chosen_fits(path: str, name: str | None) -> "list[Fit]":
         return fits
     chosen = [one for one in fits if name in (one.name, one.law_name, one.label())]
     if not chosen:
-        known = "; ".join(dict.fromkeys(one.label() for one in fits))
-        raise Refused(f"no fit {name!r} in {path}; it has {known}")
+        known = list(dict.fromkeys(one.label() for one in fits))
+        hint = meant(name, [*known, *(one.law_name for one in fits)])
+        raise Refused(f"no fit {name!r} in {path}; it has {'; '.join(known)}{hint}")
     return chosen
 
 

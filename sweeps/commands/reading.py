@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lab.errors import Refused
+from lab.errors import Refused, meant
 from lab.spec import read
 from sweeps import foretold
 from sweeps.folder import Folder, Held
@@ -89,7 +89,10 @@ def plot(told: argparse.Namespace) -> Any:
         names = [one.label() for one in fits]
         chosen = [one for one in fits if told.figure in (None, one.label(), one.name, one.law_name)]
         if not chosen:
-            raise Refused(f"no fit {told.figure!r} in {told.source}; it has {'; '.join(names)}")
+            hint = meant(told.figure, [*names, *(one.law_name for one in fits)])
+            raise Refused(
+                f"no fit {told.figure!r} in {told.source}; it has {'; '.join(names)}{hint}"
+            )
         one_curve_each = len({one.law_name for one in chosen}) == 1 and all(
             len(one.law.variables) == 1 and not one.law.rates and not one.law.groups
             for one in chosen

@@ -1,18 +1,22 @@
-"""What can be typed about this machine: doctor, data, bench."""
+"""What can be typed about this machine: doctor, completion, data, bench."""
 
 from typing import Any
 
-from sweeps.verbs.declare import Parser, add_verb
+from sweeps.verbs.declare import add_group, add_verb
+
+SHELLS = ("bash", "zsh", "fish")
 
 
 def declare(verbs: Any) -> None:
     """Add the verbs of the machine."""
     machine = "sweeps.commands.machine"
     add_verb(verbs, "doctor", machine, "doctor", "versions, devices, folders", "lab doctor")
-    data = verbs.add_parser("data", help="corpora", description="corpora")
-    corpora = data.add_subparsers(
-        dest="data_verb", metavar="VERB", required=True, parser_class=Parser
-    )
+    completion = add_verb(
+        verbs, "completion", machine, "completion", "what makes the Tab key complete lab's words",
+        'eval "$(lab completion bash)"',
+    )  # fmt: skip
+    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
+    corpora = add_group(verbs, "data", "corpora", "lab data list")
     add_verb(corpora, "list", machine, "list_corpora", "the corpora there are", "lab data list")
     prepare = add_verb(
         corpora, "prepare", machine, "prepare", "make a corpus of plain text files",
@@ -24,16 +28,13 @@ def declare(verbs: Any) -> None:
         corpora, "scores", machine, "scores", "how good its documents are, by each score",
         "lab data scores damaged-prose",
     )  # fmt: skip
-    scores.add_argument("name", metavar="NAME")
+    scores.add_argument("name", metavar="CORPUS")
     _benches(verbs)
 
 
 def _benches(verbs: Any) -> None:
     benches = "sweeps.commands.bench"
-    bench = verbs.add_parser("bench", help="how fast it is here", description="how fast it is here")
-    kinds = bench.add_subparsers(
-        dest="bench_verb", metavar="VERB", required=True, parser_class=Parser
-    )
+    kinds = add_group(verbs, "bench", "how fast it is here", "lab bench step")
     step = add_verb(
         kinds, "step", benches, "step", "tokens/s of the training step, alone and stacked",
         "lab bench step --json",
