@@ -1,6 +1,7 @@
 """plan: what would run, what it costs, what it cannot identify."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from lab.errors import Refused
@@ -68,10 +69,18 @@ def plan(told: argparse.Namespace) -> Any:
         held = index_of(out, sweep, made)
         asked = aim(told.until, study, settings, made)
         value["until"] = first_round(asked, out, made, remaining(made, held), held)
+    if told.to is not None:
+        from sweeps.tree import tree_figure
+
+        figure = tree_figure(made)
+        figure.save(Path(told.to))
+        value["to"] = told.to
     if not told.json:
         _print_plan(study, value)
         for line in until_lines(value.get("until")):
             print(line)
+        if told.to is not None:
+            print(f"{figure.name} -> {told.to}")
     return value
 
 

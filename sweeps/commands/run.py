@@ -95,7 +95,9 @@ def run(told: argparse.Namespace) -> Any:
     findings, judged, files = write_up(answer, out)
     seconds = time.monotonic() - begun
     value = {} if until is None else {"until": until.summary(outcome)}
-    if not told.json:
+    if told.quiet and not told.json:
+        print("\n".join([*verdict_lines(judged), findings.headline]))
+    elif not told.json:
         _print_findings(findings, verdict_lines(judged))
         for line in ended_lines(value.get("until")):
             print(line)

@@ -85,4 +85,5 @@ def _benches(verbs: Any) -> None:
     )  # fmt: skip
     soak.add_argument("--kills", type=int, default=100, help="default 100")
     soak.add_argument("--processes", type=int, default=2, help="on one folder (default 2)")
+    soak.add_argument("--quiet", action="store_true", help="only errors and the answer")
     soak.add_argument("--seed", type=int, default=0, help="of what is drawn (default 0)")

@@ -69,6 +69,7 @@ def declare(verbs: Any) -> None:
         "lab plan cmr --scale paper",
     )  # fmt: skip
     _study_options(plan)
+    plan.add_argument("--to", metavar="FILE", help="draw the tree of runs: .svg, .pdf or .png")
     plan.add_argument(
         "--devices", type=int, metavar="N", help="plan a mesh for N devices, not for those here"
     )
@@ -78,7 +79,7 @@ def declare(verbs: Any) -> None:
         "lab run cmr --axis cpt.ratio+=.6",
     )  # fmt: skip
     _study_options(run)
-    run.add_argument("--quiet", action="store_true", help="no progress display")
+    run.add_argument("--quiet", action="store_true", help="only errors and the answer")
     run.add_argument(
         "--track",
         metavar="NAME,...",
@@ -115,7 +116,7 @@ def declare(verbs: Any) -> None:
         "lab work runs/cmr-tiny",
     )  # fmt: skip
     work.add_argument("folder", metavar="DIR")
-    work.add_argument("--quiet", action="store_true", help="no progress display")
+    work.add_argument("--quiet", action="store_true", help="only errors and the answer")
     work.add_argument(
         "--segments", metavar="ID,...", help="only these, and what they start from (for engines)"
     )
