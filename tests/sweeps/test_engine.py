@@ -132,7 +132,7 @@ def test_the_shape_with_the_longest_way_comes_first(
 
     class Noting(Display):
         def started(self, work: Work) -> None:
-            begun.append(self.plan.segments[work.segment].shape.model.width)
+            begun.append(self.tally.plan.segments[work.segment].shape.model.width)
             super().started(work)
 
     monkeypatch.setattr(sweeps.run, "Display", Noting)
