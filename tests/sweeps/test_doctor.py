@@ -26,7 +26,8 @@ def test_it_says_what_a_bug_report_needs(told_json: Callable[..., Any], tmp_path
     assert {"test", "ray", "slurm", "tensorboard", "wandb"} <= set(found["extras"])
     assert found["cores"]["allowed"] <= found["cores"]["machine"]
     assert 0 < found["memory"]["available_gb"] < found["memory"]["machine_gb"]
-    assert found["here"] == diagnosis.folder(tmp_path)
+    assert found["here"]["path"] == str(tmp_path)
+    assert found["here"]["free_gb"] > 0
     assert found["here"]["locks"] == "work"
     assert found["home"]["bytes"]["corpora"] > 0
     assert (found["self_test"]["backend"], found["self_test"]["right"]) == ("cpu", True)
