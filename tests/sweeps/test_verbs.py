@@ -12,7 +12,7 @@ import pytest
 
 from fits import made_points
 from fits.table import write_table
-from sweeps.bench import adaptive, device, fit, soak, step, sweep
+from sweeps.bench import adaptive, data, device, fit, soak, step, sweep
 from sweeps.cli import parser
 from sweeps.verbs.complete import parsers
 from tests.sweeps.small import study_file
@@ -67,6 +67,7 @@ COMMANDS = {
 MEASURED: dict[str, tuple[Any, Any]] = {
     "bench step": (step, {"rows": [], "cores": 2, "platform": "x"}),
     "bench sweep": (sweep, {"ratio": 4.0}),
+    "bench data": (data, {"ratio": 600.0}),
     "bench fit": (fit, {"starts": 4500}),
     "bench device": (device, {"ways": {}}),
     "bench adaptive": (adaptive, ({"worlds": 1}, None)),
@@ -92,7 +93,6 @@ def test_every_verb_is_asked_for_json_here() -> None:
 def test_every_verb_prints_one_json_value_and_nothing_else(
     lab_command: Lab, smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path / "home"))
     study_file(tmp_path)
     write_table(made_points(0.005), "points.csv")
     for name in "ab":
@@ -104,7 +104,10 @@ def test_every_verb_prints_one_json_value_and_nothing_else(
     monkeypatch.setattr("sweeps.speed.note_bench", lambda *told: None)
     for verb, rest in COMMANDS.items():
         words = f"{verb} {rest}".replace("SMOKE", str(smoke)).replace("TRUNK", trunk).split()
-        code, out, err = lab_command(*words, "--json")
+        with monkeypatch.context() as patch:
+            if verb in ("adopt", "data prepare"):  # which put something there
+                patch.setenv("LAB_HOME", str(tmp_path / "home"))
+            code, out, err = lab_command(*words, "--json")
         assert code == 0, (verb, err)
         assert out.count("\n") == 1, verb
         assert json.loads(out) is not None, verb
