@@ -2,7 +2,7 @@
 
 A figure's `data` holds every number that it shows, so a mark is found there by its two values; no
 drawing function needs to say anything. A mark may be drawn as a percentage or in thousandths. One
-that is in no row may be a mean: then it stands for the rows of a group (by up to three columns)
+that is in no row may be a mean: then it stands for the rows of a group (by up to four columns)
 whose mean it is, at its place. One that was moved aside, so that bars do not overlap, is known by
 its other value, if that stands in one row alone.
 """
@@ -28,7 +28,8 @@ Rows = tuple[int, ...]
 SCALES = (1.0, 100.0, 1e3)  # a value is drawn as it is, in percent, in thousandths
 WITHIN = 1e-9  # relative: sums in another order differ by 1e-15
 MOST_VALUES = 40  # of a column that tells groups apart
-MOST_COLUMNS = 3
+FEW = 7  # such columns are tried, those of the fewest values
+MOST_COLUMNS = 4  # that tell groups apart, with the one along the axis
 
 
 @dataclass(frozen=True)
@@ -119,20 +120,22 @@ class _Table:
         ]
         self.values = {name: self.data[name].to_numpy(float, na_value=np.nan) for name in numeric}
         self.order = {name: np.argsort(own, kind="stable") for name, own in self.values.items()}
-        few = [name for name in self.data if self.data[name].astype(str).nunique() <= MOST_VALUES]
+        most = min(MOST_VALUES, len(self.data) / 2)  # else there is nothing to take a mean of
+        counts = {name: self.data[name].astype(str).nunique() for name in self.data}
+        few = sorted((name for name in counts if 1 < counts[name] <= most), key=counts.__getitem__)
         self.sets = [
             names
             for count in range(MOST_COLUMNS + 1)
-            for names in itertools.combinations(few, count)
+            for names in itertools.combinations(few[:FEW], count)
         ]
         self.means: dict[Any, Any] = {}
         self.last: Any = None  # how the last mean was found: the next line is likely its like
 
     def rows_of(self, series: _Series) -> list[Rows]:
         """Rows behind each place of a series, () where none are known."""
-        return (
-            self._by_both(series) or self._by_mean(series) or self._by_one(series)
-        ) or [()] * len(series.x)
+        return (self._by_both(series) or self._by_mean(series) or self._by_one(series)) or [
+            ()
+        ] * len(series.x)
 
     def _by_both(self, series: _Series) -> list[Rows] | None:
         """Rows that hold both values; the two columns are those of the whole series."""
@@ -151,14 +154,17 @@ class _Table:
 
     def _by_mean(self, series: _Series) -> list[Rows] | None:
         """Rows of a group whose mean the places are."""
-        across = [name for name in self.values if all(self._with(name, series.x))]
+        across: list[str | None] = [n for n in self.values if all(self._with(n, series.x))]
+        if series.alone and not _fractions(series.x):
+            across.append(None)  # places 0, 1, 2 ... for values that are not drawn to scale
         fractions = [name for name, own in self.values.items() if _fractions(own)]
         ways: Iterable[Any] = itertools.product(across, fractions, self.sets, SCALES)
         if self.last is not None:
             ways = itertools.chain([self.last], ways)
         for way in ways:
             x, y, names, scale = way
-            if x in across and x != y and not {x, y} & set(names):
+            few = len(names) < MOST_COLUMNS or x is None  # a place is a column more
+            if few and x in across and x != y and not {x, y} & set(names):
                 found = self._group(x, y, names, series, scale)
                 if found is not None:
                     self.last = way
@@ -166,31 +172,33 @@ class _Table:
         return None
 
     def _group(
-        self, x: str, y: str, names: tuple[str, ...], series: _Series, scale: float
+        self, x: str | None, y: str, names: tuple[str, ...], series: _Series, scale: float
     ) -> list[Rows] | None:
+        """Rows behind each place, if all places are means of `y` by `names` and `x`."""
         if (x, y, names) not in self.means:
-            grouped = self.data.groupby([*names, x], dropna=False, observed=True)
-            keys = grouped.ngroup().to_numpy()
-            mean = grouped[y].transform("mean").to_numpy(float)
-            groups = (
-                self.data.groupby(list(names), dropna=False, observed=True).ngroup().to_numpy()
-                if names
-                else np.zeros(len(self.data), int)
-            )
-            self.means[x, y, names] = mean, keys, groups
-        mean, keys, groups = self.means[x, y, names]
-        common: set[int] | None = None
+            by = [*names] if x is None else [*names, x]
+            grouped = self.data.groupby(by, dropna=False, observed=True) if by else None
+            mean = np.full(len(self.data), np.nan)
+            if grouped is not None:
+                mean = grouped[y].transform("mean").to_numpy(float)
+            line = np.zeros(len(self.data), np.int64)  # a line is of one group, over all x
+            if names and x is not None:
+                line = self.data.groupby(list(names), dropna=False, observed=True).ngroup()
+            self.means[x, y, names] = mean, np.asarray(line)
+        mean, line = self.means[x, y, names]
+        lines: set[int] | None = None
         hits: list[NDArray[np.int64]] = []
         for place, wanted in zip(series.x, series.y, strict=True):
-            there = _close(self.values[x], place) & _close(mean, wanted / scale)
-            mine = set(groups[there].tolist())
-            common = mine if common is None else common & mine
-            if not common:
-                return None
+            there = _close(mean, wanted / scale)
+            if x is not None:
+                there &= _close(self.values[x], place)
             hits.append(np.flatnonzero(there))
-        assert common is not None
-        group = min(common)
-        return [tuple(rows[groups[rows] == group].tolist()) for rows in hits]
+            mine = set(line[hits[-1]].tolist())
+            lines = mine if lines is None else lines & mine
+            if not lines:
+                return None
+        assert lines
+        return [tuple(rows[line[rows] == min(lines)].tolist()) for rows in hits]
 
     def _by_one(self, series: _Series) -> list[Rows] | None:
         """Rows that alone hold one of the values, where the other was moved aside."""
@@ -199,8 +207,8 @@ class _Table:
                 continue
             for name, scale in self._scaled():
                 found = self._with(name, wanted, scale)
-                if all(len(rows) == 1 for rows in found):
-                    return [tuple(rows) for rows in found]
+                if any(len(rows) == 1 for rows in found):
+                    return [tuple(rows) if len(rows) == 1 else () for rows in found]
         return None
 
     def _scaled(self) -> Iterator[tuple[str, float]]:
