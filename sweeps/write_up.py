@@ -131,9 +131,17 @@ def write_report_page(answer: Answer, findings: "Findings", path: Path) -> None:
         command = f"lab run {answer.study.name} --scale {answer.plan.sweep.scale}"
         write_markdown(path, title, question, findings, _facts(answer), command)
         return
-    from fits.report import write_report
+    from fits.report_page import Ran, write_report
+    from sweeps.set_up import set_up
+    from sweeps.what_ran import planned_and_there, runs_table
 
-    write_report(path, title, question, findings, _facts(answer), _details(answer))
+    ran = Ran(
+        planned_and_there(answer.plan, answer.index, answer.results),
+        runs_table(answer.plan, answer.results),
+        answer.results,
+        set_up(answer.plan, answer.results),
+    )
+    write_report(path, title, question, findings, _facts(answer), _details(answer), ran)
 
 
 def _facts(answer: Answer) -> Mapping[str, str]:
