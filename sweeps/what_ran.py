@@ -61,7 +61,7 @@ def planned_and_there(plan: Plan, index: Index, results: "pd.DataFrame") -> "Tab
         ("training FLOPs", f"{flops[0]:.3g}", f"{flops[1]:.3g}", _share(flops)),
         ("evaluations", f"{evaluations[0]:,}", f"{evaluations[1]:,}", _share(evaluations)),
     ]
-    frame = pd.DataFrame(rows, columns=["", "planned", "there", "note"])
+    frame = pd.DataFrame(rows, columns=["what", "planned", "there", "note"])
     caption = "What the plan asks for, prefixes that runs share counted once, and what is there."
     return Table("plan and actual", caption, frame)
 

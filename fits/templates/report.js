@@ -22,11 +22,17 @@
     const rows = Array.from(body.rows);
     const heads = all("thead th", table);
     heads.forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
+      const button = document.createElement("span"); // on paper a real button is not repeated
+      button.tabIndex = 0;
+      button.setAttribute("role", "button");
       button.append(...head.childNodes);
       head.append(button);
       head.setAttribute("aria-sort", "none");
+      button.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        button.click();
+      });
       button.addEventListener("click", () => {
         const now = head.getAttribute("aria-sort");
         const next = { none: "ascending", ascending: "descending", descending: "none" }[now];
@@ -66,6 +72,7 @@
 
   // Figures: values of the nearest mark and the runs behind it.
   const MOST = 6; // runs that are named one by one
+  const ALIKE = ["parameters", "tokens", "status"]; // seldom differ between the runs of a mark
   const tip = document.getElementById("tip");
   const known = new Map(all("tr[data-run]").map((row) => [row.dataset.run, row]));
   const titles = all("#runs thead th").map((head) => head.textContent);
@@ -95,14 +102,15 @@
     } else if (names.length === 1) {
       const line = make("p", "run ", tip);
       link(names[0], line);
-      if (known.has(names[0])) list(facts(known.get(names[0])), tip);
+      const told = new Set(points.columns.filter((_, k) => cells[k] !== ""));
+      if (known.has(names[0])) list(facts(known.get(names[0])).filter(([title]) => !told.has(title)), tip);
     } else {
       make("p", `${names.length} runs:`, tip);
       for (const name of names.slice(0, MOST)) {
         const line = make("p", undefined, tip);
         link(name, line);
         const row = known.get(name);
-        if (row) line.append(` ${facts(row).slice(0, 4).map(([title, text]) => `${title} ${text}`).join(", ")}`);
+        if (row) line.append(` ${facts(row).filter(([title]) => !ALIKE.includes(title)).slice(0, 4).map(([title, text]) => `${title} ${text}`).join(", ")}`);
       }
       if (names.length > MOST) make("p", `and ${names.length - MOST} more`, tip);
     }
