@@ -53,10 +53,10 @@ class Item:
 def checklist(fits: Sequence[Fit], told: Mapping[str, str]) -> list[Item]:
     """Every question in its order. `told`: answers by key of TRAINING and COLLECTION."""
     return [
-        *(_of_fits(HYPOTHESIS, question, fits, says) for question, says in _FORM.items()),
+        *_of_fits(HYPOTHESIS, fits, _FORM),
         *(_told(SET_UP, question, told.get(key)) for key, question in TRAINING.items()),
         *(_told(DATA, question, told.get(key)) for key, question in COLLECTION.items()),
-        *(_of_fits(FITTING, question, fits, says) for question, says in _HOW.items()),
+        *_of_fits(FITTING, fits, _HOW),
     ]
 
 
@@ -66,13 +66,12 @@ def _told(heading: str, question: str, answer: str | None) -> Item:
 
 def _of_fits(
     heading: str,
-    question: str,
     fits: Sequence[Fit],
-    says: Callable[[Sequence[Fit]], Iterable[str]],
-) -> Item:
+    questions: Mapping[str, Callable[[Sequence[Fit]], Iterable[str]]],
+) -> list[Item]:
     if not fits:
-        return Item(heading, question, ("No law was fitted: the study compares arms.",))
-    return Item(heading, question, tuple(dict.fromkeys(says(fits))))
+        return [Item(heading, "All questions", ("No law was fitted: the study compares arms.",))]
+    return [Item(heading, one, tuple(dict.fromkeys(says(fits)))) for one, says in questions.items()]
 
 
 def _by_law(fits: Sequence[Fit]) -> dict[str, list[Fit]]:

@@ -11,6 +11,7 @@ import html
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,15 +66,18 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["prose"] = _prose
     style, script = (_file(name) for name in ("report.css", "report.js"))
     behind = Behind(ran.results) if ran is not None else None
+    verdicts = _verdicts(findings)
     pictures = [_picture(one, behind) for one in findings.figures]
     page = environment.get_template("report.html.jinja").render(
         title=title,
         question=question,
         findings=findings,
         tables=[_shown(table) for table in findings.tables],
-        verdicts=_verdicts(findings),
+        verdicts=verdicts,
+        tally=_tally(verdicts),
         pictures=pictures,
         facts=facts,
         details=details,
@@ -114,6 +118,13 @@ def _visible(value: Any) -> Any:
 
 
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
+
+def _prose(text: str) -> Any:
+    """A sentence, in which what stands between `backticks` is code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(_visible(text)))))
 
 
 # Tables ---------------------------------------------------------------------------------------
@@ -173,6 +184,14 @@ def _verdict(row: Mapping[Any, Any]) -> dict[str, str]:
         "effect": effect,
         "why": "" if effect else str(row.get("why", "")),
     }
+
+
+def _tally(verdicts: Sequence[Mapping[str, str]]) -> str:
+    """How many statements were decided which way."""
+    counts = Counter(one["decision"] for one in verdicts)
+    kinds = [f"{counts.pop(kind)} {kind}" for kind in ("supported", "refuted") if kind in counts]
+    kinds += [f"{count} {kind}" for kind, count in counts.items()]
+    return f"{', '.join(kinds)}, of {len(verdicts)} statements of the study"
 
 
 # Figures --------------------------------------------------------------------------------------
