@@ -22,11 +22,15 @@ WITHIN = 1e-12  # relative: means over seeds in another order
 class Behind:
     """Losses of a results table, asked by value.
 
-    results: columns run, arm, seed, corpus, step and loss_nats; those before `n_params` are swept.
+    results: columns run, arm, seed, corpus, step and loss_nats (those before `n_params` are swept),
+    or an empty table.
     """
 
     def __init__(self, results: "pd.DataFrame") -> None:
         self.names = list(dict.fromkeys(results["run"]))
+        self.singly = self.meanly = _Losses(np.empty(0), [])
+        if results.empty:
+            return
         number = {name: k for k, name in enumerate(self.names)}
         rows = results[np.isfinite(results["loss_nats"])]
         run = rows["run"].map(number)

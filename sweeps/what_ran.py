@@ -46,7 +46,9 @@ def planned_and_there(plan: Plan, index: Index, results: "pd.DataFrame") -> "Tab
         ):
             kind[0] += planned
             kind[1] += actual
-    states = results.drop_duplicates(["arm", "run"])["status"].value_counts()
+    states: dict[Any, int] = {}
+    if len(results):
+        states = dict(results.drop_duplicates(["arm", "run"])["status"].value_counts())
     ill = ", ".join(f"{number} {name}" for name, number in states.items() if name != "done")
     ended = len(todo.diverged)
     rows = [
