@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.parse
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -36,22 +37,21 @@ def api(place: Path) -> None:
     (place / "index.rst").write_text("API\n===\n\n" + "\n".join(lists), encoding="utf-8")
 
 
-def anchors(html: Path) -> list[str]:
-    """Local links of the built pages that lead nowhere."""
+def lost(html: Path) -> list[str]:
+    """Local links of the built pages that lead to no file, or to no place in one."""
+    pages = {page: page.read_text(encoding="utf-8") for page in html.rglob("*.html")}
+    places = {page: set(re.findall(r'\bid="([^"]+)"', text)) for page, text in pages.items()}
     wrong = []
-    targets = {
-        page: set(re.findall(r'\bid="([^"]+)"', page.read_text(encoding="utf-8")))
-        for page in html.rglob("*.html")
-    }
-    for page in targets:
-        for link in re.findall(r'\bhref="([^"]+)"', page.read_text(encoding="utf-8")):
-            if re.match(r"[a-z]+:", link):
+    for page, text in pages.items():
+        for link in set(re.findall(r'\b(?:href|src)="([^"]+)"', text)):
+            told = urllib.parse.urlsplit(link)
+            if told.scheme or told.netloc:
                 continue
-            name, _, anchor = link.partition("#")
+            name, anchor = urllib.parse.unquote(told.path), urllib.parse.unquote(told.fragment)
             file = (page.parent / name).resolve() if name else page
-            if not file.exists() or (anchor and file in targets and anchor not in targets[file]):
+            if not file.exists() or (anchor and anchor not in places.get(file, {anchor})):
                 wrong.append(f"{page.relative_to(html)}: {link}")
-    return wrong
+    return sorted(wrong)
 
 
 def main() -> None:
@@ -67,8 +67,8 @@ def main() -> None:
         build = [sys.executable, "-m", "sphinx", "-b", "html", *map(str, told)]
         if subprocess.run(build, check=False).returncode:
             raise SystemExit("the pages are not built: see the warnings above")
-    if wrong := anchors(out):
-        raise SystemExit("\n".join(["links that lead nowhere:", *wrong]))
+    if wrong := lost(out):
+        raise SystemExit("\n".join(["links that lead nowhere:", *wrong[:20]]))
     print(f"{sum(1 for _ in out.rglob('*.html'))} pages, every local link leads somewhere")
 
 
