@@ -59,7 +59,7 @@ def main() -> None:
     out = Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as work:
         source = Path(work) / "source"
-        left = shutil.ignore_patterns(".*", "runs", "tests", "__pycache__", "*.egg-info")
+        left = shutil.ignore_patterns(".*", "runs", "__pycache__", "*.egg-info")
         shutil.copytree(ROOT, source, ignore=left)
         api(source / "api")
         told = ["-W", "--keep-going", "-n", "-q", "-j", "2", "-c", ROOT / "notebooks" / "pages"]

@@ -10,8 +10,10 @@ root_doc = "notebooks/pages/index"
 include_patterns = ["README.md", "CHANGELOG.md", "notebooks/**/*.md", "api/*.rst"]
 html_theme = "furo"
 html_copy_source = False
+html_show_copyright = False
 myst_heading_anchors = 3
-autodoc_typehints = "none"  # signatures say them
+autodoc_typehints_format = "short"
+add_module_names = False
 autodoc_mock_imports = ["ray", "submitit", "tensorboardX", "wandb"]
 # What is ours must be there; other projects' names are not looked up, since that needs the network.
 nitpick_ignore_regex = [("py:.*", r"(?!(fits|lab|sweeps)\.).*")]
