@@ -10,7 +10,10 @@ SHELLS = ("bash", "zsh", "fish")
 def declare(verbs: Any) -> None:
     """Add the verbs of the machine."""
     machine = "sweeps.commands.machine"
-    add_verb(verbs, "doctor", machine, "doctor", "versions, devices, folders", "lab doctor")
+    add_verb(
+        verbs, "doctor", machine, "doctor", "versions, devices, folders, a trial: for bug reports",
+        "lab doctor",
+    )  # fmt: skip
     completion = add_verb(
         verbs, "completion", machine, "completion", "what makes the Tab key complete lab's words",
         'eval "$(lab completion bash)"',

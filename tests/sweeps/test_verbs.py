@@ -15,7 +15,7 @@ from fits.table import write_table
 from sweeps.bench import adaptive, data, device, fit, soak, step, sweep
 from sweeps.cli import parser
 from sweeps.verbs.complete import parsers
-from tests.sweeps.small import study_file
+from tests.sweeps.small import ROOT, study_file
 
 Lab = Callable[..., tuple[int, str, str]]
 
@@ -135,3 +135,9 @@ def test_quiet_soaking_says_the_answer_alone(
     assert lab_command("bench", "soak")[2] == "lab: killed one\n"
     code, out, err = lab_command("bench", "soak", "--quiet")
     assert (code, out.count("\n"), err) == (0, 1, "")
+
+
+def test_the_page_of_the_command_names_every_verb() -> None:
+    page = (ROOT / "notebooks" / "pages" / "command.md").read_text(encoding="utf-8")
+    for name in VERBS:
+        assert f"`{name}`" in page or f"`{name.split()[-1]}`" in page, name
