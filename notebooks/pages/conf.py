@@ -16,7 +16,7 @@ autodoc_typehints_format = "short"
 add_module_names = False
 autodoc_mock_imports = ["ray", "submitit", "tensorboardX", "wandb"]
 # What is ours must be there; other projects' names are not looked up, since that needs the network.
-nitpick_ignore_regex = [("py:.*", r"(?!(fits|lab|sweeps)\.).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!(fits|lab|sweeps)\.).*|.*\.T")]  # T: a type's variable
 
 OURS = re.compile(r"(?<![\w`:])`((?:fits|lab|sweeps)(?:\.\w+)+)`(?!`)")
 
