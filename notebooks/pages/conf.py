@@ -13,6 +13,7 @@ html_copy_source = False
 html_show_copyright = False
 myst_heading_anchors = 3
 autodoc_typehints_format = "short"
+suppress_warnings = ["ref.python"]  # a type named in short, of which two rooms have one
 add_module_names = False
 autodoc_mock_imports = ["ray", "submitit", "tensorboardX", "wandb"]
 # What is ours must be there; other projects' names are not looked up, since that needs the network.
