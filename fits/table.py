@@ -1,9 +1,11 @@
 """Tables of losses: read, choose columns, choose rows, refuse what cannot be fitted."""
 
+import difflib
 import io
 import operator
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ from fits.plain import plain
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_LISTED = 40  # columns that a refusal names
+_ENDINGS = (".csv", ".parquet")
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -27,18 +31,45 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 }
 # a quoted value, an `and`, or one character of anything else
 _PIECE = re.compile(r"""(?s)[=<>]\s*(?:'[^']*'|"[^"]*")|\s+and\s+|.""")
-_TERM = re.compile(r"(?s)\s*([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*\Z")
+_TERM = re.compile(r"(?s)\s*(\S.*?)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*\Z")  # any column's name
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":
-    """Read a .csv or .parquet table. Raises Refused."""
-    import pandas as pd
+    """Read a table of losses, or the logs of a trainer as one. Raises Refused.
+
+    path: a .csv or .parquet; a chart's CSV from Weights & Biases (a column a run becomes a row a
+    run and step); a log, or a folder of logs (`fits.logs.runs`: TensorBoard, Weights & Biases, JSON
+    lines, Hugging Face), with a row a run and step. What is to be known of logs (values logged
+    twice, a file that is cut) is said by `warnings.warn`.
+    """
+    from fits.logs.runs import read_logs, reader_of
+    from fits.logs.wandb import is_chart, unfold_chart
 
     path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
-        raise Refused(f"cannot read {path.name}: a table ends in .csv or .parquet")
+    notes: list[str] = []
+    folder = path.is_dir() and path.suffix not in _ENDINGS
+    if folder or (reader_of(path.name) and path.exists()):
+        frame, notes = read_logs(path)
+    else:
+        frame = _read_file(path)
+        names = [str(name) for name in frame.columns]
+        if path.suffix == ".csv" and is_chart(names):
+            frame, notes = unfold_chart(frame)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return frame
+
+
+def _read_file(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
     if not path.exists():  # pyarrow gives no reason of its own
         raise Refused(f"cannot read {path}: no such file")
+    if path.suffix not in _ENDINGS:
+        raise Refused(
+            f"cannot read {path.name}: a table ends in .csv or .parquet, or is a log, or a folder "
+            "of logs (TensorBoard, Weights & Biases, .jsonl, trainer_state.json)"
+        )
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except OSError as error:
@@ -105,8 +136,17 @@ def _value_like(column: "pd.Series[Any]", text: str, term: str) -> Any:
     return bare
 
 
+def listed(names: Iterable[Any], wanted: str = "") -> str:
+    """Names for a refusal: not more than a line holds, and the one that may have been meant."""
+    known = [str(name) for name in names]
+    near = difflib.get_close_matches(wanted, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
+    return f"{', '.join(known[:MOST_LISTED])}{more}{hint}"
+
+
 def _no_column(name: str, frame: "pd.DataFrame") -> str:
-    return f"the table has no column {name!r}; it has {', '.join(map(str, frame.columns))}"
+    return f"the table has no column {name!r}; it has {listed(frame.columns, name)}"
 
 
 def resolve_columns(

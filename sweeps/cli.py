@@ -239,6 +239,22 @@ def parser() -> argparse.ArgumentParser:
     adopt.add_argument("--names", action="store_true", help="the names and shapes of the arrays")
     _verb(verbs, "studies", studies, "list_studies", "the studies there are", "lab studies")
 
+    table = _verb(
+        verbs, "table", "sweeps.commands.table", "table",
+        "what a table or a folder of logs holds; one table of losses from it",
+        "lab table logs/ --join runs.csv --columns n_tokens=step*524288 --last run --to losses.csv",
+    )  # fmt: skip
+    table.add_argument(
+        "source",
+        metavar="TABLE",
+        help=".csv, .parquet, a log or a folder of logs (TensorBoard, W&B, .jsonl, Hugging Face)",
+    )
+    table.add_argument("--join", metavar="TABLE", help="columns of each run, by its column run")
+    table.add_argument(
+        "--columns", default="", metavar="NAME=COLUMN,...", help="columns to add, or arithmetic"
+    )
+    table.add_argument("--last", metavar="COLUMN", help="keep the last row of each of its values")
+    table.add_argument("--to", metavar="FILE", help=".parquet or .csv")
     laws = "sweeps.commands.laws"
     _verb(verbs, "laws", laws, "list_laws", "the laws there are", "lab laws")
     fit = _verb(

@@ -4,10 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fits.columns import with_columns
 from fits.errors import Refused
 from fits.plain import for_json, rows_for_json
-from fits.table import read_table, rows_where
+from fits.table import rows_where
 from sweeps.commands.laws import chosen_fits, number, pairs
+from sweeps.commands.table import read_said
 
 METHODS = ("akima", "parabola", "envelope")
 
@@ -37,7 +39,7 @@ def design(told: argparse.Namespace) -> Any:
     if len(fits) > 1:
         known = "; ".join(one.label() for one in fits)
         raise Refused(f"{told.fit} holds several fits ({known}): choose one with --name")
-    candidates = read_table(told.candidates)
+    candidates = read_said(told.candidates)
     found = next_runs(fits[0], candidates, told.cost, told.target, budget=told.budget)
     if not told.json:
         print(found.summary())
@@ -61,10 +63,10 @@ def frontier(told: argparse.Namespace) -> Any:
         raise Refused(f"unknown method {told.method!r}; allowed: {', '.join(METHODS)}")
     if told.method == "envelope" and told.noise is not None:
         raise Refused("--noise is for akima and parabola: an envelope resamples its runs")
-    frame = read_table(told.table)
+    columns = pairs(told.columns, "--columns")
+    frame = with_columns(read_said(told.table), columns)
     if told.where:
         frame = frame[rows_where(frame, told.where)]
-    columns = pairs(told.columns, "--columns")
     parts: list[tuple[str, Any]] = [("", frame)]
     if told.per:
         require_column(told.per, frame)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fits.columns import with_columns
 from fits.errors import Refused
 from fits.fitting import fit as fit_one
 from fits.fitting import fit_groups, fit_shared
@@ -11,7 +12,8 @@ from fits.form import Law
 from fits.laws import all_laws, law
 from fits.result import Fit
 from fits.saved import load_fits, save_fits, to_dict
-from fits.table import read_table, require_column, write_table
+from fits.table import require_column, write_table
+from sweeps.commands.table import read_said
 
 
 def list_laws(told: argparse.Namespace) -> Any:
@@ -65,7 +67,7 @@ def fit(told: argparse.Namespace) -> Any:
     """Fit one or several laws to a table."""
     laws = [law(name.strip()) for name in told.law.split(",")]
     options = _options(told)
-    frame = read_table(told.table)
+    frame = with_columns(read_said(told.table), options["columns"])
     if told.by and told.by not in frame.columns:
         known = ", ".join(map(str, frame.columns))
         raise Refused(f"--by {told.by}: the table has no such column; it has {known}")
@@ -151,7 +153,7 @@ def _options(told: argparse.Namespace) -> dict[str, Any]:
         "tie": pairs(told.tie, "--tie"),
         "by": told.by,
         "level": told.level,
-        "rates": read_table(told.rates) if told.rates else None,
+        "rates": read_said(told.rates) if told.rates else None,
         **(drawn if told.bootstrap else {"interval": told.interval}),
     }
 
@@ -189,7 +191,7 @@ def predict(told: argparse.Namespace) -> Any:
     if len({one.law_name for one in fits}) > 1:
         known = ", ".join(dict.fromkeys(one.law_name for one in fits))
         raise Refused(f"{told.fit} holds several laws ({known}): choose one with --name")
-    frame = read_table(told.table)
+    frame = read_said(told.table)
     taken = [name for name in ("fit", "predicted", "low", "high") if name in frame.columns]
     if taken:
         raise Refused(f"the table has a column {taken[0]!r} of its own: rename it")
