@@ -38,6 +38,8 @@ def doubts(
     column of the independent unit, if one is named.
     """
     said: list[str] = []
+    if frame.empty:  # refused, further on
+        return said
     loss = chosen.get("loss_nats")
     if loss is not None:
         said += _of_losses(loss, values["loss_nats"])
@@ -80,10 +82,10 @@ def _of_losses(column: str, loss: Any) -> list[str]:
 
 
 def _of_sizes(column: str, sizes: Any) -> list[str]:
-    if (high := float(np.max(sizes))) >= SMALLEST_MODEL:
+    if (low := float(np.min(sizes))) >= SMALLEST_MODEL:
         return []
     return [
-        f"no model has more than {high:.4g} parameters: if they are millions, "
+        f"models of {low:.4g} parameters: if they are counted in millions, "
         f"--columns n_params={column}*1e6"
     ]
 

@@ -282,7 +282,10 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument("--by", metavar="COLUMN", help="independent unit that resampling draws")
     fit.add_argument("--level", type=float, default=0.95, help="of intervals (default .95)")
     fit.add_argument(
-        "--columns", default="", metavar="NAME=COLUMN,...", help="where a law's variable is"
+        "--columns",
+        default="",
+        metavar="NAME=COLUMN,...",
+        help="where a law's variable is, or arithmetic: n_tokens=step*4096",
     )
     fit.add_argument("--pin", default="", metavar="NAME=VALUE,...", help="parameters to keep")
     fit.add_argument(
@@ -303,6 +306,10 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("fit", metavar="FIT", help="JSON of `lab fit --to`, or a study's fit.json")
     predict.add_argument("table", metavar="TABLE")
     predict.add_argument("--name", help="only fits of this name or law")
+    predict.add_argument(
+        "--columns", default="", metavar="NAME=COLUMN,...", help="where a law's variable is"
+    )
+    predict.add_argument("--rates", metavar="TABLE", help="learning rate of every step")
     predict.add_argument("--to", metavar="FILE", help=".parquet or .csv")
 
     answers = "sweeps.commands.answers"
@@ -329,6 +336,9 @@ def parser() -> argparse.ArgumentParser:
     design.add_argument("--cost", required=True, metavar="COLUMN", help="what a run costs")
     design.add_argument("--budget", type=float, metavar="B", help="of the sequence, as the cost")
     design.add_argument("--name", help="the fit of this name or law")
+    design.add_argument(
+        "--columns", default="", metavar="NAME=COLUMN,...", help="where a law's variable is"
+    )
     frontier = _verb(
         verbs, "frontier", answers, "frontier", "optima by budget without a law: isoFLOP, envelope",
         "lab frontier akima losses.csv --to isoflop.png",

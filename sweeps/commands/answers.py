@@ -40,7 +40,11 @@ def design(told: argparse.Namespace) -> Any:
         known = "; ".join(one.label() for one in fits)
         raise Refused(f"{told.fit} holds several fits ({known}): choose one with --name")
     candidates = read_said(told.candidates)
-    found = next_runs(fits[0], candidates, told.cost, told.target, budget=told.budget)
+    columns = pairs(told.columns, "--columns")
+    candidates = with_columns(candidates, {**columns, "cost": told.cost})
+    found = next_runs(
+        fits[0], candidates, told.cost, told.target, budget=told.budget, columns=columns
+    )
     if not told.json:
         print(found.summary())
     return {

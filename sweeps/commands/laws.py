@@ -75,14 +75,16 @@ def fit(told: argparse.Namespace) -> Any:
     _refuse_options(told, laws, shared)
     if told.per:
         require_column(told.per, frame)
+    columns = _columns_of(laws, options["columns"])
     found: list[Fit] = []
     for one in laws:
+        its = {**options, "columns": columns[one.name]}
         if shared:
-            found.append(fit_shared(one, frame, told.per, shared, **options))
+            found.append(fit_shared(one, frame, told.per, shared, **its))
         elif told.per:
-            found += fit_groups(one, frame, told.per, **options)
+            found += fit_groups(one, frame, told.per, **its)
         else:
-            found.append(fit_one(one, frame, **options))
+            found.append(fit_one(one, frame, **its))
     tried, texts = _left_out(told, laws, frame, options)
     if told.to:
         save_fits(found, told.to)
@@ -128,6 +130,24 @@ def _refuse_options(told: argparse.Namespace, laws: list[Law], shared: list[str]
         raise Refused("--share needs --per, the column whose values share parameters")
     if shared and (len(laws) > 1 or told.leave_out or told.rolling):
         raise Refused("--share takes one law, and no rows are left out in turn with it")
+
+
+def _columns_of(laws: list[Law], columns: dict[str, str]) -> dict[str, dict[str, str]]:
+    """By law, the columns that it reads; of one law all, so that it refuses what it does not."""
+    if len(laws) == 1:
+        return {laws[0].name: columns}
+    read = {
+        one.name: {one.response.name, *(v.name for v in one.variables), *["curve"][: one.rates]}
+        for one in laws
+    }
+    for name in columns:
+        if not any(name in names for names in read.values()):
+            known = ", ".join(sorted(set().union(*read.values())))
+            raise Refused(f"no law has a variable {name!r}; they have {known}")
+    return {
+        law: {name: columns[name] for name in columns if name in names}
+        for law, names in read.items()
+    }
 
 
 def _of_law(law: Law, asked: dict[str, Any]) -> dict[str, Any]:
@@ -191,6 +211,8 @@ def predict(told: argparse.Namespace) -> Any:
     if len({one.law_name for one in fits}) > 1:
         known = ", ".join(dict.fromkeys(one.law_name for one in fits))
         raise Refused(f"{told.fit} holds several laws ({known}): choose one with --name")
+    columns = pairs(told.columns, "--columns")
+    rates = read_said(told.rates) if told.rates else None
     frame = read_said(told.table)
     taken = [name for name in ("fit", "predicted", "low", "high") if name in frame.columns]
     if taken:
@@ -206,7 +228,7 @@ def predict(told: argparse.Namespace) -> Any:
         if len(rows):
             part = rows.copy()
             part.insert(0, "fit", one.label())
-            parts.append(part.join(one.predict(rows)))
+            parts.append(part.join(one.predict(rows, columns=columns, rates=rates)))
     if not parts:
         raise Refused("no row of the table belongs to a group that was fitted")
     out = pd.concat(parts)
