@@ -63,13 +63,13 @@ def read_table(path: str | Path) -> "pd.DataFrame":
 def _read_file(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    if not path.exists():  # pyarrow gives no reason of its own
-        raise Refused(f"cannot read {path}: no such file")
-    if path.suffix not in _ENDINGS:
+    if path.suffix not in _ENDINGS and (path.suffix or path.exists()):
         raise Refused(
             f"cannot read {path.name}: a table ends in .csv or .parquet, or is a log, or a folder "
             "of logs (TensorBoard, Weights & Biases, .jsonl, trainer_state.json)"
         )
+    if not path.exists():  # pyarrow gives no reason of its own
+        raise Refused(f"cannot read {path}: no such file")
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except OSError as error:

@@ -239,6 +239,15 @@ def parser() -> argparse.ArgumentParser:
     adopt.add_argument("--names", action="store_true", help="the names and shapes of the arrays")
     _verb(verbs, "studies", studies, "list_studies", "the studies there are", "lab studies")
 
+    new = verbs.add_parser("new", help="a file to begin with", description="a file to begin with")
+    kinds_of_file = new.add_subparsers(
+        dest="new_verb", metavar="KIND", required=True, parser_class=_Parser
+    )
+    new_study = _verb(
+        kinds_of_file, "study", "sweeps.commands.new", "new_study",
+        "write a commented study of your own that runs as it is", "lab new study my_question.py",
+    )  # fmt: skip
+    new_study.add_argument("file", metavar="FILE.py", help="its name becomes the study's")
     table = _verb(
         verbs, "table", "sweeps.commands.table", "table",
         "what a table or a folder of logs holds; one table of losses from it",
