@@ -40,6 +40,10 @@ def _verb(
     return verb
 
 
+def _law_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--law", metavar="FILE.py", help="your own law's file, if it was one")
+
+
 def _study_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "study", metavar="STUDY", help="name of a study, or path of your own .py file"
@@ -193,6 +197,7 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("--to", required=True, metavar="FILE", help=".svg, .pdf or .png")
     plot.add_argument("--figure", help="which figure or fit (default: the first)")
     plot.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
+    _law_option(plot)
     merge = _verb(
         verbs, "merge", folders, "merge", "bring what is finished in OTHER into DIR",
         "lab merge runs/cmr-tiny elsewhere/cmr-tiny",
@@ -270,7 +275,7 @@ def parser() -> argparse.ArgumentParser:
         verbs, "fit", laws, "fit", "fit laws to a table of losses",
         "lab fit cmr-ratio losses.csv --per n_params --holdout 'held_out == 1'",
     )  # fmt: skip
-    fit.add_argument("law", metavar="LAW[,LAW...]")
+    fit.add_argument("law", metavar="LAW[,LAW...]", help="names (lab laws), or your own .py file")
     fit.add_argument("table", metavar="TABLE", help=".csv or .parquet")
     fit.add_argument("--per", metavar="COLUMN", help="fit once for each value of a column")
     fit.add_argument(
@@ -320,6 +325,7 @@ def parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--rates", metavar="TABLE", help="learning rate of every step")
     predict.add_argument("--to", metavar="FILE", help=".parquet or .csv")
+    _law_option(predict)
 
     answers = "sweeps.commands.answers"
     allocate = _verb(
@@ -335,6 +341,7 @@ def parser() -> argparse.ArgumentParser:
         "--at", default="", metavar="NAME=VALUE,...", help="what else the law reads"
     )
     allocate.add_argument("--name", help="only fits of this name or law")
+    _law_option(allocate)
     design = _verb(
         verbs, "design", answers, "design", "which run to do next, of candidates with costs",
         "lab design fit.json candidates.csv --target alpha --cost flops --budget 1e20",
@@ -348,6 +355,7 @@ def parser() -> argparse.ArgumentParser:
     design.add_argument(
         "--columns", default="", metavar="NAME=COLUMN,...", help="where a law's variable is"
     )
+    _law_option(design)
     frontier = _verb(
         verbs, "frontier", answers, "frontier", "optima by budget without a law: isoFLOP, envelope",
         "lab frontier akima losses.csv --to isoflop.png",

@@ -31,8 +31,13 @@ def all_laws() -> list[Law]:
 def law(name: str) -> Law:
     """The law called `name`. Raises Refused with the nearest name.
 
-    `data-mixing:a+b+c` is the law of these shares, `fits.laws.mixture.data_mixing`.
+    `data-mixing:a+b+c` is the law of these shares, `fits.laws.mixture.data_mixing`. The path of a
+    .py file is the law of one's own in it, `fits.own`: the file is run.
     """
+    if name.endswith(".py"):
+        from fits.own import law_of_file
+
+        return law_of_file(name)
     family, _, shares = name.partition(":")
     if family == "data-mixing" and shares:
         from fits.laws.mixture import data_mixing
@@ -42,5 +47,7 @@ def law(name: str) -> Law:
     if found is None:
         near = difflib.get_close_matches(name, _library(), 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise Refused(f"unknown law {name!r}; known: {', '.join(_library())}{hint}")
+        raise Refused(
+            f"unknown law {name!r}; known: {', '.join(_library())}, or your own .py file{hint}"
+        )
     return found

@@ -21,7 +21,7 @@ def allocate(told: argparse.Namespace) -> Any:
     flops = [number(text, "--flops") for text in told.flops.split(",")]
     at = {name: number(text, "--at") for name, text in pairs(told.at, "--at").items()}
     values = []
-    for one in chosen_fits(told.fit, told.name):
+    for one in chosen_fits(told.fit, told.name, told.law):
         found = split(one, flops, flop_per_param_token=told.flop_per_param_token, at=at)
         rows = rows_for_json(found.table().to_dict("records"))
         notes = [note for optimum in found.optima for note in optimum.notes]
@@ -35,7 +35,7 @@ def design(told: argparse.Namespace) -> Any:
     """Which run to do next, of a table of candidates."""
     from fits.designing import design as next_runs
 
-    fits = chosen_fits(told.fit, told.name)
+    fits = chosen_fits(told.fit, told.name, told.law)
     if len(fits) > 1:
         known = "; ".join(one.label() for one in fits)
         raise Refused(f"{told.fit} holds several fits ({known}): choose one with --name")

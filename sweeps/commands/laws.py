@@ -10,6 +10,7 @@ from fits.fitting import fit as fit_one
 from fits.fitting import fit_groups, fit_shared
 from fits.form import Law
 from fits.laws import all_laws, law
+from fits.own import law_of_file
 from fits.result import Fit
 from fits.saved import load_fits, save_fits, to_dict
 from fits.table import require_column, write_table
@@ -207,7 +208,7 @@ def predict(told: argparse.Namespace) -> Any:
     """Predictions of every fit that the table's rows belong to."""
     import pandas as pd
 
-    fits = chosen_fits(told.fit, told.name)
+    fits = chosen_fits(told.fit, told.name, told.law)
     if len({one.law_name for one in fits}) > 1:
         known = ", ".join(dict.fromkeys(one.law_name for one in fits))
         raise Refused(f"{told.fit} holds several laws ({known}): choose one with --name")
@@ -240,9 +241,9 @@ def predict(told: argparse.Namespace) -> Any:
     return None
 
 
-def chosen_fits(path: str, name: str | None) -> list[Fit]:
-    """The fits of a file, or those of a name, law or label. Raises Refused."""
-    fits = load_fits(path)
+def chosen_fits(path: str, name: str | None, own: str | None = None) -> list[Fit]:
+    """The fits of a file, or those of a name, law or label. `own`: file of a law. Refused."""
+    fits = load_fits(path, [law_of_file(own)] if own else [])
     if not name:
         return fits
     chosen = [one for one in fits if name in (one.name, one.law_name, one.label())]

@@ -20,7 +20,7 @@ import pandas as pd
 from fits.figures.plots import CATEGORIES, Figure
 from fits.report import Findings, Table
 from fits.verdicts import Claim, by_unit
-from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
+from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, Stage, decay, hold, warm
 from sweeps.grid import Grid
 from sweeps.study import Study
 from sweeps.sweep import Evaluations, Sweep
@@ -60,6 +60,7 @@ def run_with(told: Settings, shape: str) -> RunSpec:
     """
     tokens, short = told.steps * STEP, max(1, told.steps // 20) * STEP
     peak = told.rates[0]  # the axis sets it
+    schedule: tuple[Stage, ...]
     if shape == "linear":
         schedule = warm(short, peak), hold(), decay(tokens // STEP // 5 * STEP, 0.0)
     else:
