@@ -20,6 +20,7 @@ import pandas as pd
 from fits.figures.plots import CATEGORIES, Figure
 from fits.report import Findings, Table
 from fits.verdicts import Claim, by_unit
+from lab.errors import Refused
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, Stage, decay, hold, warm
 from sweeps.grid import Grid
 from sweeps.study import Study
@@ -79,7 +80,11 @@ def sweep(told: Settings, scale: str) -> Sweep:
 
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
-    """What this design cannot tell. `lab plan` says it; raise lab.errors.Refused for nonsense."""
+    """What this design cannot tell, for `lab plan`. Raises Refused if nothing can be read."""
+    for grid in asked.arms.values():
+        for path in grid.axes:
+            if path not in ("seed", RATE):  # `read` would take its values for one another
+                raise Refused(f"axis {path}: this study reads only the axes seed and {RATE}")
     said = []
     if len(told.seeds) < 3:
         said.append(f"{len(told.seeds)} seeds: a paired t interval hardly decides anything")
