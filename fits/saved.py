@@ -29,6 +29,8 @@ def save_fits(fits: Sequence[Fit], path: str | Path) -> None:
 
 def load_fits(path: str | Path, laws: Sequence[Law] = ()) -> list[Fit]:
     """Read fits that `save_fits` or a study wrote; `laws`: laws of your own. Raises Refused."""
+    if Path(path).suffix in (".csv", ".parquet"):
+        raise Refused(f"{path} is a table, not a fit: lab fit LAW {path} --to fit.json makes one")
     try:
         text = Path(path).read_text()
     except OSError as error:

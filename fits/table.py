@@ -80,6 +80,10 @@ def _read_file(path: Path) -> "pd.DataFrame":
         raise Refused(f"cannot read {path} as a table: {reason}") from None
     if frame.empty:
         raise Refused(f"{path} has no rows")
+    if len(frame.columns) == 1 and any(sign in str(frame.columns[0]) for sign in ";\t"):
+        raise Refused(
+            f"cannot read {path}: one column, {frame.columns[0]!r}; commas must divide it"
+        )
     return frame
 
 
@@ -176,7 +180,9 @@ def resolve_columns(
                 column = alike[0]
                 notes.append(f"{one.name} is taken from column {column}")
         if column not in frame.columns:
-            raise Refused(f"law {law.name} needs {one.name}: {_no_column(column, frame)}")
+            lack = f"law {law.name} needs {one.name} ({one.meaning}): {_no_column(column, frame)}"
+            hint = "" if one.name in given else f"; if it has another name, --columns {one.name}=IT"
+            raise Refused(lack + hint)
         chosen[one.name] = column
     return chosen, notes
 
@@ -202,9 +208,13 @@ def column_values(one: Variable, frame: "pd.DataFrame", column: str) -> np.ndarr
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         where, value = frame.index[bad[0]], plain(frame[column].iloc[bad[0]])
+        mend = "write numbers" if isinstance(value, str) else "leave those rows out"
+        if one.positive and not isinstance(value, str):
+            above = f"{column} > 0" + (f" and {column} < inf" if np.isinf(values).any() else "")
+            mend += f" (--where '{above}')"
         raise Refused(
             f"column {column!r}: {value!r} in row {where} is not a finite number "
-            f"({len(bad)} such): leave those rows out"
+            f"({len(bad)} such): {mend}"
         )
     bad = np.flatnonzero(values <= 0) if one.positive else np.array([], int)
     if len(bad):

@@ -41,7 +41,7 @@ def design(told: argparse.Namespace) -> Any:
         raise Refused(f"{told.fit} holds several fits ({known}): choose one with --name")
     candidates = read_said(told.candidates)
     columns = pairs(told.columns, "--columns")
-    candidates = with_columns(candidates, {told.cost: told.cost, **columns})
+    candidates = with_columns(with_columns(candidates, columns), {told.cost: told.cost})
     found = next_runs(
         fits[0], candidates, told.cost, told.target, budget=told.budget, columns=columns
     )
