@@ -180,9 +180,8 @@ def resolve_columns(
                 column = alike[0]
                 notes.append(f"{one.name} is taken from column {column}")
         if column not in frame.columns:
-            lack = f"law {law.name} needs {one.name} ({one.meaning}): {_no_column(column, frame)}"
-            hint = "" if one.name in given else f"; if it has another name, --columns {one.name}=IT"
-            raise Refused(lack + hint)
+            called = "" if one.name in given else f" (of another name: --columns {one.name}=NAME)"
+            raise Refused(f"law {law.name} needs {one.name}: {_no_column(column, frame)}{called}")
         chosen[one.name] = column
     return chosen, notes
 
