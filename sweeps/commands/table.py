@@ -30,7 +30,7 @@ def say(lines: list[str]) -> None:
 
 def table(told: argparse.Namespace) -> Any:
     """Read, join, compute, keep the last rows; describe the columns, or write the table."""
-    from fits.tidy import tidy
+    from fits.tidying import tidy
     from sweeps.commands.laws import pairs
 
     frame = read_said(told.source)

@@ -8,7 +8,7 @@ import pytest
 
 import fits
 from fits import Refused
-from fits.tidy import tidy
+from fits.tidying import tidy
 
 LOGS = pd.DataFrame(
     {
