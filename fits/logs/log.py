@@ -22,6 +22,7 @@ class Log:
     A value that was logged as not a number is kept as infinite, so that a loss that was lost is not
     taken for one that was not logged, which is NaN in the table. `replaced` counts values that a
     later, different one replaced; `lost` has the first step of each name that was not a number.
+    `parts` are runs of their own that the same file holds.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Log:
     steps: dict[int, dict[str, float]] = field(default_factory=dict)
     replaced: int = 0
     lost: dict[str, int] = field(default_factory=dict)
+    parts: "dict[str, Log]" = field(default_factory=dict)
 
     def put(self, step: int, name: str, value: float) -> None:
         """A value of a step."""
@@ -41,7 +43,11 @@ class Log:
         there[name] = value
 
     def put_row(self, row: Mapping[str, Any], step: int) -> None:
-        """The numbers of a row that says its own step, else of `step`."""
+        """The numbers of a row, of the step and the run that it says; else of `step` and this."""
+        run = row.get("run")
+        if isinstance(run, str) and run != self.name:
+            self.parts.setdefault(run, Log(run)).put_row(row, step)
+            return
         numbers = dict(flat(row))
         named = next((name for name in STEP_NAMES if name in numbers), None)
         at = numbers.pop(named) if named else None

@@ -37,7 +37,8 @@ def read_logs(path: Path) -> tuple["pd.DataFrame", list[str]]:
     """(a row a run and step, what a reader must know) of a log or of a folder of logs. Refused.
 
     A run is a folder, called by its path below `path`; of several .jsonl in one folder each is a
-    run; a run of W&B has the name it was given; `checkpoint-N` of Hugging Face is of the run above.
+    run, and a line that names its `run` is of that; a run of W&B has the name it was given;
+    `checkpoint-N` of Hugging Face is of the run above.
     Columns: run, step, the settings that were logged, and every number that was, as it was called.
     """
     files = _files(path)
@@ -55,8 +56,11 @@ def read_logs(path: Path) -> tuple["pd.DataFrame", list[str]]:
             raise Refused(f"cannot read {file}: {error.strerror}") from None
         if trouble:
             said.append(f"{file.relative_to(path.parent)}: {trouble}; the rest is not read")
-        _add(logs, own)
+        for one in (own, *own.parts.values()):
+            _add(logs, one)
     said += _settle(logs)
+    if "." in logs:
+        logs["."].name = path.resolve().name
     try:
         frame, more = table_of(logs.values())
     except Refused as refusal:
@@ -102,7 +106,8 @@ def _settle(logs: dict[str, Log]) -> list[str]:
 def _files(path: Path) -> list[tuple[Path, str]]:
     """(log, the run that it is of), in the order in which they were written."""
     if not path.is_dir():
-        return [(path, path.parent.name if path.name == STATE else path.stem)]
+        named_by_folder = path.name == STATE or "tfevents" in path.name
+        return [(path, path.resolve().parent.name if named_by_folder else path.stem)]
     found = []
     for folder, below, names in os.walk(path):
         below.sort()

@@ -21,36 +21,34 @@ def read_events(content: bytes, log: Log) -> str | None:
     """Put an event file's values into a log. Says why not all could be read, if so."""
     try:
         for record in tf_records(content):
-            step = whole(record, 2)
-            for summary in nested(record, 5):
-                for value in nested(summary, 1):
-                    _put(value, step, log)
+            step, summaries = 0, list[bytes]()
+            for number, value in fields(record):
+                if number == 2 and isinstance(value, int):
+                    step = signed(value)
+                elif number == 5 and isinstance(value, bytes):
+                    summaries.append(value)
+            for summary in summaries:
+                for one in nested(summary, 1):
+                    _put(one, step, log)
     except Damaged as damage:
         return str(damage)
     return None
 
 
-def _put(value: bytes, step: int, log: Log) -> None:
-    tag = text(value, 1)
-    if tag == HPARAMS:
-        log.settings |= _hparams(value)
-        return
-    if tag.startswith("_hparams_/"):
-        return
-    number = _number(value)
-    if number is not None:
-        log.put(step, tag, number)
-
-
-def _number(value: bytes) -> float | None:
-    """A scalar, or None of a picture, a text, a histogram."""
-    for number, found in fields(value):
-        if number == 2 and isinstance(found, bytes) and len(found) == 4:
-            return float(struct.unpack("<f", found)[0])
-        if number == 8 and isinstance(found, bytes):
+def _put(summary_value: bytes, step: int, log: Log) -> None:
+    tag, number = "", None
+    for field, found in fields(summary_value):
+        if field == 1 and isinstance(found, bytes):
+            tag = found.decode("utf-8", "replace")
+        elif field == 2 and isinstance(found, bytes) and len(found) == 4:
+            number = float(struct.unpack("<f", found)[0])
+        elif field == 8 and isinstance(found, bytes):
             numbers = list(_tensor(found))
-            return numbers[0] if len(numbers) == 1 else None
-    return None
+            number = numbers[0] if len(numbers) == 1 else None  # else a picture, a text ...
+    if tag == HPARAMS:
+        log.settings |= _hparams(summary_value)
+    elif number is not None and not tag.startswith("_hparams_/"):
+        log.put(step, tag, number)
 
 
 def _tensor(tensor: bytes) -> Iterator[float]:

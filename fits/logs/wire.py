@@ -78,6 +78,8 @@ def varints(packed: bytes) -> Iterator[int]:
 
 
 def _varint(message: bytes, place: int) -> tuple[int, int]:
+    if place < len(message) and message[place] < 0x80:  # nearly all are one byte
+        return message[place], place + 1
     value = shift = 0
     while place < len(message) and shift < 64:
         byte = message[place]

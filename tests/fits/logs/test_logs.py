@@ -248,6 +248,21 @@ def test_json_lines_are_rows_and_objects_in_them_are_flattened(tmp_path: Path) -
     assert set(read(path)[0]["run"]) == {"metrics"}
 
 
+def test_lines_may_name_their_run(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    rows = [{"run": run, "step": step, "loss": step + 1.5} for run in "ab" for step in (1, 2)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    frame, said = read(path)
+    assert losses(frame, "loss") == {("a", 1): 2.5, ("a", 2): 3.5, ("b", 1): 2.5, ("b", 2): 3.5}
+    assert said == []
+
+
+def test_a_log_without_a_folder_of_its_own_is_called_by_the_one_it_lies_in(tmp_path: Path) -> None:
+    path = event_file(tmp_path / "mine", [event(1, scalar("loss", 2.0))])
+    for source in (path, tmp_path / "mine"):
+        assert read(source)[0]["run"].tolist() == ["mine"]
+
+
 def test_lines_without_a_step_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"loss": 3}\n{"loss": 2}\n')
