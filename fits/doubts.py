@@ -59,6 +59,13 @@ def doubts(
                 f"no row has more than {most:.2g} tokens a parameter: are n_tokens "
                 f"({chosen['n_tokens']}) counted in steps, or in billions?"
             )
+    for one in law.variables:
+        shares = values.get(one.name)
+        if one.unit == "1" and "share" in one.meaning and (high := float(np.max(shares))) > 1:
+            said.append(
+                f"shares {one.name} go up to {high:.3g}: if they are in percent, "
+                f"--columns {one.name}={chosen[one.name]}/100"
+            )
     if RATES in values:
         highest = max(float(np.max(curve.rate)) for curve in values[RATES].curves)
         if highest > HIGHEST_RATE:

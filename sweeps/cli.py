@@ -276,7 +276,9 @@ def parser() -> argparse.ArgumentParser:
         "lab fit cmr-ratio losses.csv --per n_params --holdout 'held_out == 1'",
     )  # fmt: skip
     fit.add_argument("law", metavar="LAW[,LAW...]", help="names (lab laws), or your own .py file")
-    fit.add_argument("table", metavar="TABLE", help=".csv or .parquet")
+    fit.add_argument(
+        "table", metavar="TABLE", help=".csv, .parquet, or logs of a tracker (lab table)"
+    )
     fit.add_argument("--per", metavar="COLUMN", help="fit once for each value of a column")
     fit.add_argument(
         "--where", metavar="CONDITION", help="rows to use: 'column op value [and ...]'"
@@ -361,7 +363,9 @@ def parser() -> argparse.ArgumentParser:
         "lab frontier akima losses.csv --to isoflop.png",
     )  # fmt: skip
     frontier.add_argument("method", metavar="METHOD", help="akima, parabola or envelope")
-    frontier.add_argument("table", metavar="TABLE", help=".csv or .parquet")
+    frontier.add_argument(
+        "table", metavar="TABLE", help=".csv, .parquet, or logs of a tracker (lab table)"
+    )
     frontier.add_argument("--per", metavar="COLUMN", help="once for each value of a column")
     frontier.add_argument("--where", metavar="CONDITION", help="rows to use")
     frontier.add_argument(

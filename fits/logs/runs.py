@@ -55,7 +55,7 @@ def read_logs(path: Path) -> tuple["pd.DataFrame", list[str]]:
         except OSError as error:
             raise Refused(f"cannot read {file}: {error.strerror}") from None
         if trouble:
-            said.append(f"{file.relative_to(path.parent)}: {trouble}; the rest is not read")
+            said.append(f"{file.relative_to(path.parent)}: {trouble}")
         for one in (own, *own.parts.values()):
             _add(logs, one)
     said += _settle(logs)

@@ -31,7 +31,7 @@ def read_events(content: bytes, log: Log) -> str | None:
                 for one in nested(summary, 1):
                     _put(one, step, log)
     except Damaged as damage:
-        return str(damage)
+        return f"{damage}; the rest is not read"
     return None
 
 

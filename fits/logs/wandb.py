@@ -38,7 +38,7 @@ def read_run(content: bytes, log: Log) -> str | None:
                     for config in nested(value, 4):
                         _configure(config, log)
     except Damaged as damage:
-        return str(damage)
+        return f"{damage}; the rest is not read"
     return None
 
 

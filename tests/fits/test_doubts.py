@@ -45,6 +45,16 @@ def test_numbers_in_another_unit_are_doubted(
     assert any(said in line for line in doubted(table, columns=columns))
 
 
+def test_shares_in_percent_are_doubted() -> None:
+    shares = np.array([5.0, 10.0, 25.0, 50.0, 75.0])
+    table = pd.DataFrame({"R": shares, "loss_nats": 2.0 + 0.3 * (shares / 100) ** 1.5})
+    for text, doubts in (("R", 1), ("R/100", 0)):
+        found = fits.fit("cmr-ratio", table, columns={"ratio_domain": text}, interval="none")
+        said = [note for note in found.notes if "percent" in note]
+        assert len(said) == doubts
+        assert all("--columns ratio_domain=R/100" in note for note in said)
+
+
 @pytest.mark.parametrize(
     "name", ["val/bits_per_byte", "eval_bpb", "perplexity", "train/ppl", "val_acc"]
 )
