@@ -60,8 +60,9 @@ def doubts(
                 f"({chosen['n_tokens']}) counted in steps, or in billions?"
             )
     for one in law.variables:
-        shares = values.get(one.name)
-        if one.unit == "1" and "share" in one.meaning and (high := float(np.max(shares))) > 1:
+        if one.name not in values or one.unit != "1" or "share" not in one.meaning:
+            continue
+        if (high := float(np.max(values[one.name]))) > 1:
             said.append(
                 f"shares {one.name} go up to {high:.3g}: if they are in percent, "
                 f"--columns {one.name}={chosen[one.name]}/100"
