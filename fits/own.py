@@ -42,9 +42,13 @@ def run_file(path: str | Path) -> ModuleType:
 
 def law_of_file(path: str | Path) -> Law:
     """The `LAW` of a file, tried once. Raises Refused."""
+    from fits.laws import all_laws
+
     law = getattr(run_file(path), "LAW", None)
     if not isinstance(law, Law):
         raise Refused(f"{path} defines no LAW: it must be a fits.form.Law")
+    if law.name in [one.name for one in all_laws()]:  # a saved fit would be read as of that one
+        raise Refused(f"{path}: {law.name} is a law of the library: choose another name")
     try:
         _try(law)
     except Refused as refusal:

@@ -74,6 +74,7 @@ def test_a_saved_fit_never_runs_a_file(tmp_path: Path, table: pd.DataFrame) -> N
         ('x["n_params"]', 'x["n"]', "predict fails, KeyError: 'n'; it must be operators"),
         ("** -p", "** -np.sin(p", "SyntaxError"),
         ('** -p["a"]', '** -np.arctan(p["a"])', "predict fails, TypeError"),
+        ('name="mine"', 'name="chinchilla"', "chinchilla is a law of the library"),
         ('linear=("E", "A")', 'linear=("E", "B")', "linear names 'B', which is no parameter"),
         ('linear=("E", "A")', 'linear=("E",)', "parameter A needs starts"),
         ('p["E"] + p', 'p["E"] ** 2 + p', "E, A: not linear"),
