@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fits.changes import Changes, History, join
-from fits.errors import Refused
+from fits.errors import Refused, meant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -307,8 +307,9 @@ def rates_from_table(
 
 def _require(column: str, frame: "pd.DataFrame", what: str) -> None:
     if column not in frame.columns:
-        there = ", ".join(map(str, frame.columns))
-        raise Refused(f"{what} has no column {column!r}; it has {there}")
+        known = [str(one) for one in frame.columns]
+        hint = meant(column, known)
+        raise Refused(f"{what} has no column {column!r}; it has {', '.join(known)}{hint}")
 
 
 def _places(

@@ -1,6 +1,5 @@
 """Tables of losses: read, choose columns, choose rows, refuse what cannot be fitted."""
 
-import difflib
 import io
 import operator
 import re
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.files import write_whole
 from fits.form import Law, Variable
 from fits.plain import plain
@@ -143,10 +142,8 @@ def _value_like(column: "pd.Series[Any]", text: str, term: str) -> Any:
 def listed(names: Iterable[Any], wanted: str = "") -> str:
     """Names for a refusal: not more than a line holds, and the one that may have been meant."""
     known = [str(name) for name in names]
-    near = difflib.get_close_matches(wanted, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
-    return f"{', '.join(known[:MOST_LISTED])}{more}{hint}"
+    return f"{', '.join(known[:MOST_LISTED])}{more}{meant(wanted, known)}"
 
 
 def _no_column(name: str, frame: "pd.DataFrame") -> str:
@@ -166,7 +163,10 @@ def resolve_columns(
     known = [one.name for one in wanted] + (["curve"] if law.rates else [])
     for name in given:
         if name not in known and name != law.response.name:
-            raise Refused(f"law {law.name} has no variable {name!r}; it has {', '.join(known)}")
+            hint = meant(name, known)
+            raise Refused(
+                f"law {law.name} has no variable {name!r}; it has {', '.join(known)}{hint}"
+            )
     chosen = {"curve": given["curve"]} if "curve" in given and law.rates else {}
     notes: list[str] = []
     for one in wanted:

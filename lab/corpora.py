@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.damage import PREFIX
-from lab.errors import Failed, Refused
+from lab.errors import Failed, Refused, meant
 from lab.home import home
 from lab.spec import canonical
 from lab.texts import BUILT_IN, Text
@@ -177,7 +177,8 @@ def _open_store(name: str, verify: bool) -> TokenStore:
     if of != name and name not in known_names():
         return _open_best(name, _open_store(of, verify), verify)
     if not _NAME.match(name) or name not in known_names():
-        raise Refused(f"unknown corpus {name!r}; known: {', '.join(known_names())}")
+        known = known_names()
+        raise Refused(f"unknown corpus {name!r}; known: {', '.join(known)}{meant(name, known)}")
     folder = home() / "corpora" / name
     if name in BUILT_IN:
         folder = folder.with_name(f"{name}@{_built_in_version(name)}")

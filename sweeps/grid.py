@@ -7,7 +7,6 @@ file of `sweeps.axes`.
 """
 
 import dataclasses
-import difflib
 import itertools
 import json
 import math
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab.errors import Refused
+from lab.errors import Refused, meant
 from lab.spec import Phase, RunSpec, Share, read
 from sweeps.axes import Axis, named_axes
 
@@ -249,10 +248,10 @@ def _unknown(here: Json, name: str, walked: list[str], path: str) -> str:
         known = [key for key in known if key != "name" or "schedule" not in here]
         known += [phase["name"] for phase in here.get("phases", [])]
         known += named_axes() if "schedule" in here else {}
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     where = ".".join(walked) or "a run"
-    return f"unknown field {path!r}: {where} has {', '.join(known) or 'no fields'}{hint}"
+    return (
+        f"unknown field {path!r}: {where} has {', '.join(known) or 'no fields'}{meant(name, known)}"
+    )
 
 
 # Values as people type them -----------------------------------------------------------------

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def general_loss_figure(table: pd.DataFrame, general: str, eps: Sequence[float]) -> Figure:
     """Change of general loss over tokens, a line a ratio, a panel a size; bands span the seeds."""
     loss = table[(table["corpus"] == general) & (table["tokens"] > 0)]
-    loss = loss[["n_params", "ratio", "unit", "tokens", "change"]].reset_index(drop=True)
+    shown = ["n_params", "ratio", "unit", "run", "tokens", "change"]
+    loss = loss[[name for name in shown if name in loss.columns]].reset_index(drop=True)
     sizes = sorted(loss["n_params"].unique())
 
     def draw(canvas: "Canvas") -> None:

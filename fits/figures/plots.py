@@ -66,8 +66,11 @@ class Figure:
     draw: "Callable[[Canvas], None]"
     inches: tuple[float, float] = (PAGE_INCHES, 2.8)
 
-    def render(self, kind: str) -> bytes:
-        """The picture as bytes of one of FORMATS; the same figure gives the same bytes."""
+    def render(self, kind: str, seen: "Callable[[Canvas], None] | None" = None) -> bytes:
+        """The picture as bytes of one of FORMATS; the same figure gives the same bytes.
+
+        seen: is given the canvas once everything on it has its place.
+        """
         from matplotlib.figure import Figure as Canvas
 
         with style():
@@ -76,6 +79,8 @@ class Figure:
             stream = io.BytesIO()
             dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
             canvas.savefig(stream, format=kind, metadata=dated[kind])
+            if seen is not None:
+                seen(canvas)
         return stream.getvalue()
 
     def _repr_png_(self) -> bytes:  # what a notebook shows

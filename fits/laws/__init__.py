@@ -1,9 +1,8 @@
 """The library of laws, by name."""
 
-import difflib
 from functools import lru_cache
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.form import Law
 
 
@@ -45,9 +44,9 @@ def law(name: str) -> Law:
         return data_mixing(shares.split("+"))
     found = _library().get(name)
     if found is None:
-        near = difflib.get_close_matches(name, _library(), 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        known = _library()
         raise Refused(
-            f"unknown law {name!r}; known: {', '.join(_library())}, or your own .py file{hint}"
+            f"unknown law {name!r}; known: {', '.join(known)}, or your own .py file"
+            f"{meant(name, known)}"
         )
     return found

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fits.columns import with_columns
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.plain import for_json, rows_for_json
 from fits.table import rows_where
 from sweeps.commands.laws import chosen_fits, number, pairs
@@ -64,7 +64,8 @@ def frontier(told: argparse.Namespace) -> Any:
     from fits.table import require_column
 
     if told.method not in METHODS:
-        raise Refused(f"unknown method {told.method!r}; allowed: {', '.join(METHODS)}")
+        hint = meant(told.method, METHODS)
+        raise Refused(f"unknown method {told.method!r}; allowed: {', '.join(METHODS)}{hint}")
     if told.method == "envelope" and told.noise is not None:
         raise Refused("--noise is for akima and parabola: an envelope resamples its runs")
     columns = pairs(told.columns, "--columns")

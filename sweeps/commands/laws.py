@@ -2,19 +2,17 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fits.columns import with_columns
-from fits.errors import Refused
-from fits.fitting import fit as fit_one
-from fits.fitting import fit_groups, fit_shared
+from fits.errors import Refused, meant
 from fits.form import Law
 from fits.laws import all_laws, law
-from fits.own import law_of_file
-from fits.result import Fit
-from fits.saved import load_fits, save_fits, to_dict
 from fits.table import require_column, write_table
 from sweeps.commands.table import read_said
+
+if TYPE_CHECKING:  # SciPy comes with these; `lab laws` needs none of it
+    from fits.result import Fit
 
 
 def list_laws(told: argparse.Namespace) -> Any:
@@ -66,12 +64,19 @@ def pairs(text: str, option: str) -> dict[str, str]:
 
 def fit(told: argparse.Namespace) -> Any:
     """Fit one or several laws to a table."""
+    from fits.fitting import fit as fit_one
+    from fits.fitting import fit_groups, fit_shared
+    from fits.saved import save_fits
+
     laws = [law(name.strip()) for name in told.law.split(",")]
     options = _options(told)
     frame = with_columns(read_said(told.table), options["columns"])
     if told.by and told.by not in frame.columns:
-        known = ", ".join(map(str, frame.columns))
-        raise Refused(f"--by {told.by}: the table has no such column; it has {known}")
+        known = [str(one) for one in frame.columns]
+        hint = meant(told.by, known)
+        raise Refused(
+            f"--by {told.by}: the table has no such column; it has {', '.join(known)}{hint}"
+        )
     shared = [name.strip() for name in told.share.split(",") if name.strip()]
     _refuse_options(told, laws, shared)
     if told.per:
@@ -197,7 +202,9 @@ def _range(text: str) -> tuple[float, float]:
     )
 
 
-def _as_json(one: Fit) -> dict[str, Any]:
+def _as_json(one: "Fit") -> dict[str, Any]:
+    from fits.saved import to_dict
+
     value = to_dict(one)
     for key in ("data", "draws", "unit_params", "name"):
         del value[key]
@@ -241,15 +248,19 @@ def predict(told: argparse.Namespace) -> Any:
     return None
 
 
-def chosen_fits(path: str, name: str | None, own: str | None = None) -> list[Fit]:
+def chosen_fits(path: str, name: str | None, own: str | None = None) -> "list[Fit]":
     """The fits of a file, or those of a name, law or label. `own`: file of a law. Refused."""
+    from fits.own import law_of_file
+    from fits.saved import load_fits
+
     fits = load_fits(path, [law_of_file(own)] if own else [])
     if not name:
         return fits
     chosen = [one for one in fits if name in (one.name, one.law_name, one.label())]
     if not chosen:
-        known = "; ".join(dict.fromkeys(one.label() for one in fits))
-        raise Refused(f"no fit {name!r} in {path}; it has {known}")
+        known = list(dict.fromkeys(one.label() for one in fits))
+        hint = meant(name, [*known, *(one.law_name for one in fits)])
+        raise Refused(f"no fit {name!r} in {path}; it has {'; '.join(known)}{hint}")
     return chosen
 
 

@@ -7,13 +7,14 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 import sweeps.engines.fleet
 from lab.errors import Failed
+from sweeps.budget import Limit, Spending
 from sweeps.engines.fleet import JOBS, PRIVATE, TRIES, Fleet
 from sweeps.engines.ray import needs
 from sweeps.folder import Folder
@@ -21,40 +22,8 @@ from sweeps.plan import Plan
 from sweeps.remaining import remaining
 from sweeps.run import Outcome, join_sweep, run_sweep
 from sweeps.sweep import Sweep
+from tests.sweeps.at_once import AtOnce
 from tests.sweeps.small import BRANCH, STACK, STEP, TRUNK, csv, files_below, planned, small_sweep
-
-
-class AtOnce:
-    """An engine whose tasks have ended when they are handed over. `fail`: which do nothing."""
-
-    name = "at-once"
-    queues = False
-
-    def __init__(self, folder: Path, fail: Callable[[int], bool] = lambda number: False) -> None:
-        self.folder, self.fail = folder, fail
-        self.commands: list[list[str]] = []
-        self.there: set[str] = set()
-        self.closed = 0
-
-    def submit(self, command: Sequence[str], after: Sequence[str]) -> str:
-        assert not after
-        self.commands.append(list(command))
-        number = len(self.commands)
-        if self.fail(number):
-            self.log(str(number)).write_text("loading\nlab: no such \x1b[1mdevice\n\n")
-        else:
-            folder, averages = Path(command[4]), command[5] == "--averages"
-            join_sweep(folder, [] if averages else command[6].split(","), quiet=True)
-        return str(number)
-
-    def alive(self, ids: Collection[str]) -> set[str]:
-        return set(ids) & self.there
-
-    def log(self, id: str) -> Path:
-        return self.folder / f"{id}.log"
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 class Queue(AtOnce):
@@ -70,11 +39,19 @@ class Queue(AtOnce):
 
 
 def driven(
-    out: Path, sweep: Sweep, engine: AtOnce, workers: int = 8, said: list[str] | None = None
+    out: Path,
+    sweep: Sweep,
+    engine: AtOnce,
+    workers: int = 8,
+    said: list[str] | None = None,
+    steps: float | None = None,
 ) -> Outcome:
+    """What a driver makes of a sweep; `steps`: those that its budget pays for."""
     say = (lambda line: None) if said is None else said.append
+    limits = [] if steps is None else [Limit("--budget-steps", steps, "steps", lambda one: 1.0)]
     with Fleet(lambda: engine, out, workers, say, seconds=0.0) as fleet:
-        return run_sweep(sweep, out, stack=STACK, quiet=True, fleet=fleet)
+        limit = Spending(limits, say)
+        return run_sweep(sweep, out, stack=STACK, quiet=True, fleet=fleet, limit=limit)
 
 
 @pytest.fixture
@@ -105,6 +82,29 @@ def test_averages_of_states_are_evaluated_by_a_worker_too(tmp_path: Path, engine
     with pytest.raises(Failed, match=r"averages are not evaluated, the last time: lab: no such"):
         driven(tmp_path / "never", sweep, never)
     assert len(never.commands) == 2 + TRIES + 1
+
+
+def test_a_budget_hands_over_what_it_pays_for_and_the_next_one_the_rest(
+    tmp_path: Path, whole: Outcome
+) -> None:
+    said: list[str] = []
+    out, sweep = tmp_path / "out", small_sweep()
+    first = driven(out, sweep, AtOnce(tmp_path), said=said, steps=TRUNK + BRANCH + 1)
+    assert first.trained_tokens == (TRUNK + BRANCH) * STEP
+    assert "arm only: cut 1 runs: seed=0 cpt.ratio=0.5" in said
+    second = AtOnce(tmp_path)
+    assert driven(out, sweep, second, said=said, steps=BRANCH).trained_tokens == BRANCH * STEP
+    ((*_, ends, _),) = second.commands
+    assert ends == next(one.end_id for one in first.plan.segments[::-1] if one.parent is not None)
+    assert csv(driven(out, sweep, second)) == csv(whole)
+    assert len(second.commands) == 1
+
+
+def test_a_task_that_is_lost_costs_no_more_than_the_budget(tmp_path: Path) -> None:
+    engine = AtOnce(tmp_path, fail=lambda number: number == 1)
+    outcome = driven(tmp_path / "out", small_sweep(), engine, steps=TRUNK + BRANCH)
+    assert outcome.trained_tokens == (TRUNK + BRANCH) * STEP
+    assert len(engine.commands) == 2  # an only child goes on in the task of its parent
 
 
 def test_a_sweep_that_is_whole_starts_no_engine(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Claims and predictions of a study, from the plan to the report."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from lab.errors import Refused
 from sweeps import foretold
+from tests.sweeps.at_once import ON_IT, stand_in
 from tests.sweeps.small import ROOT
 
 Lab = Callable[..., tuple[int, str, str]]
@@ -126,6 +127,28 @@ def test_a_prediction_is_on_disk_before_the_run_that_can_refute_it(
     assert "Written down before the runs" in page
 
 
+def test_on_an_engine_the_later_arms_wait_for_the_prediction_too(
+    study: Path, tmp_path: Path, told_json: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, out = tmp_path / "alone", tmp_path / "out"
+    told_json("run", study, "--out", alone, "--stack", "2")
+    engine = stand_in(monkeypatch, tmp_path)
+    handed = engine.submit
+    foretold_by_then: list[bool] = []
+
+    def noted(command: Sequence[str], after: Sequence[str]) -> str:
+        foretold_by_then.append((out / "foretold.jsonl").exists())
+        return handed(command, after)
+
+    monkeypatch.setattr(engine, "submit", noted)
+    told_json("run", study, "--out", out, "--stack", "2", *ON_IT)
+    assert foretold_by_then[0] is False
+    assert foretold_by_then == sorted(foretold_by_then)
+    assert foretold_by_then[-1] is True
+    for name in ("results.csv", "foretold.jsonl", "tables/verdicts.csv"):
+        assert (out / name).read_bytes() == (alone / name).read_bytes()
+
+
 def test_a_prediction_after_the_fact_says_so(study: Path, tmp_path: Path, told_json: Json) -> None:
     out = tmp_path / "out"
     told_json("run", study, "--out", out)
@@ -161,6 +184,26 @@ def test_the_plan_says_what_the_seeds_decide(
     code, said, _ = lab_command("plan", study, "--set", "needs=none")
     assert code == 2
     assert not said
+
+
+def test_a_prediction_of_one_seed_has_no_interval_and_is_not_judged(
+    study: Path, tmp_path: Path, lab_command: Lab
+) -> None:
+    text = study.read_text()
+    bare = text.replace("known, known - 9.0, known + 9.0", 'known, float("nan"), float("nan")')
+    assert bare != text
+    study.write_text(bare)
+    out = tmp_path / "out"
+    code, _, said = lab_command("run", study, "--out", out)
+    assert code == 0
+    assert "(no interval) nats" in said
+    table = foretold.compared(foretold.read(out), {"<b>larger</b>": 5.0})
+    assert table is not None
+    (row,) = table.frame.to_dict("records")
+    assert row["measured"] == 5.0
+    assert row["inside"] is None
+    lines = (out / "tables" / "foretold.csv").read_text().splitlines()
+    assert lines[1].split(",")[2:4] == ["", ""]
 
 
 def test_a_line_that_was_cut_off_is_written_again(tmp_path: Path) -> None:
