@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,11 @@ class EvaluationSet:
     def tokens(self) -> NDArray[np.int32]:
         """Token ids, [W, L + 1]."""
         return self.corpus.validation_windows(self.windows, self.context)
+
+    @cached_property
+    def bytes_per_token(self) -> float:
+        """Bytes of text that one of its tokens stands for, on average."""
+        return self.corpus.validation_bytes_per_token(self.windows, self.context)
 
 
 class Evaluation(NamedTuple):
@@ -96,6 +102,6 @@ def scores(
     loss = float(np.sum(nats_W, dtype=np.float64)) / tokens
     return Scores(
         loss_nats=loss,
-        bits_per_byte=loss / math.log(2) / evaluation_set.corpus.bytes_per_token,
+        bits_per_byte=loss / math.log(2) / evaluation_set.bytes_per_token,
         accuracy=int(np.sum(correct_W)) / tokens,
     )

@@ -335,15 +335,40 @@ def parser() -> argparse.ArgumentParser:
     corpora = data.add_subparsers(
         dest="data_verb", metavar="VERB", required=True, parser_class=_Parser
     )
-    _verb(corpora, "list", machine, "list_corpora", "the corpora there are", "lab data list")
+    own = "sweeps.commands.data"
+    _verb(corpora, "list", own, "list_corpora", "the corpora there are", "lab data list")
     prepare = _verb(
-        corpora, "prepare", machine, "prepare", "make a corpus of plain text files",
-        "lab data prepare mine chapter1.txt chapter2.txt",
+        corpora, "prepare", own, "prepare",
+        "make a corpus of your text: plain text, JSON lines, Parquet, or a Hugging Face data set",
+        "lab data prepare law court.jsonl.gz more/ --tokenizer bpe:8192 --keep score,date",
     )  # fmt: skip
     prepare.add_argument("name", metavar="NAME")
-    prepare.add_argument("sources", metavar="FILE", nargs="+")
+    prepare.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="file (.gz, .zst too), folder, pattern, or hf:OWNER/NAME[@REVISION], hf:FOLDER",
+    )
+    prepare.add_argument(
+        "--text-column", default="text", metavar="COLUMN", help="where a record's text is"
+    )
+    prepare.add_argument(
+        "--keep",
+        metavar="NAME[=COLUMN],...",
+        help="labels of documents, for orders: numbers, ISO dates (default: score,date if there)",
+    )
+    prepare.add_argument(
+        "--tokenizer",
+        default="bytes",
+        metavar="T",
+        help="bytes, FILE.json (of tokenizers), tiktoken:NAME|FILE, bpe:SIZE (trained on this "
+        "text), like:CORPUS",
+    )
+    prepare.add_argument("--split", default="train", help="of a data set hf:... (default train)")
+    prepare.add_argument("--config", default="", metavar="NAME", help="of a data set hf:...")
+    prepare.add_argument("--processes", type=int, metavar="N", help="default: one a core")
     scores = _verb(
-        corpora, "scores", machine, "scores", "how good its documents are, by each score",
+        corpora, "scores", own, "scores", "how good its documents are, by each score",
         "lab data scores damaged-prose",
     )  # fmt: skip
     scores.add_argument("name", metavar="NAME")
