@@ -10,6 +10,7 @@ So the store is the same whatever the processes and their pace. It is made in a 
 moved into place whole; a folder left by a killed process is removed by the next one.
 """
 
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -286,7 +287,7 @@ def _spool(task: tuple[Piece, Columns, Path, int]) -> list[Chunk]:
 def _tokenised(task: tuple[Path, Chunk, Path]) -> None:
     """Tokenise a chunk: its tokens by side, and how many each document has."""
     work, chunk, folder = task
-    tokenizer = tokenizers.saved(folder)
+    tokenizer = _tokenizer(folder)
     of = dict(zip((TRAIN, VALIDATION), _documents_by_side(work, chunk), strict=True))
     tokens, counts = tokenizer.encode(of[TRAIN])
     tokens.tofile(work / f"{chunk.name}.{SIDES[TRAIN]}")
@@ -295,6 +296,11 @@ def _tokenised(task: tuple[Path, Chunk, Path]) -> None:
     tokens.tofile(work / f"{chunk.name}.{SIDES[VALIDATION]}")
     spans.tofile(work / f"{chunk.name}.spans")
     (work / f"{chunk.name}.text").unlink()
+
+
+@functools.lru_cache(maxsize=1)
+def _tokenizer(folder: Path) -> Tokenizer:
+    return tokenizers.saved(folder)
 
 
 def _documents_by_side(work: Path, chunk: Chunk) -> tuple[list[bytes], list[bytes]]:

@@ -6,12 +6,10 @@ some small files. A piece is read as a stream, so that no file has to fit in mem
 its bytes, in UTF-8, and a number for each label that is kept of it.
 """
 
-import datetime
 import glob
 import gzip
 import io
 import json
-import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lab.errors import Refused
+from lab.labels import label, shown
 from lab.parting import LARGEST_DOCUMENT, cut_at_lines, has_mark, parted_by_marks
 from lab.spec import SCORE
 
@@ -223,7 +222,7 @@ def _line_documents(piece: Piece, columns: Columns) -> Iterator[Document]:
         if columns.text not in record:
             raise Refused(_lacks(where(), columns.text, list(record)))
         if text is not None and not isinstance(text, str):
-            raise Refused(f"{where()}: column {columns.text!r} holds {_shown(text)}, not text")
+            raise Refused(f"{where()}: column {columns.text!r} holds {shown(text)}, not text")
         try:
             document = (text or "").encode()
         except UnicodeEncodeError:
@@ -357,58 +356,9 @@ def rows(batch: Any, columns: Columns, path: str, first: int) -> Iterator[Docume
 
 # What is said of a document ------------------------------------------------------------------
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-
-
-def label(value: Any, column: str, where: Callable[[], str]) -> float:
-    """A label as a number: numbers as they are, dates in days since 1970 (UTC). Raises Refused."""
-    number: float | None = None
-    if isinstance(value, datetime.datetime):
-        number = _days(value)
-    elif isinstance(value, datetime.date):
-        number = _days(datetime.datetime(value.year, value.month, value.day))
-    elif isinstance(value, str):
-        number = _read_label(value.strip())
-    elif value is not None and not isinstance(value, list | dict):
-        number = _as_float(value)
-    if number is None or not math.isfinite(number):
-        raise Refused(
-            f"{where()}: column {column!r} holds {_shown(value)}: a label is a finite number or an "
-            f"ISO date (choose columns with --keep)"
-        )
-    return number
-
-
-def _read_label(text: str) -> float | None:
-    number = _as_float(text)
-    if number is not None:
-        return number
-    try:
-        return _days(datetime.datetime.fromisoformat(text))
-    except ValueError:
-        return None
-
-
-def _as_float(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _days(moment: datetime.datetime) -> float:
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    return (moment - _EPOCH).total_seconds() / 86_400
-
 
 def _lacks(where: str, column: str, known: list[str]) -> str:
     return f"{where}: no column {column!r}; it has {', '.join(known) or 'none'}"
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 40 else shown[:37] + "..."
 
 
 def _sound(text: bytes, path: str) -> bytes:

@@ -41,6 +41,11 @@ def lines(path: Path, records: list[Any]) -> str:
     return str(path)
 
 
+def several(folder: Path, records: list[Any]) -> list[str]:
+    """The records in five files: a piece each, for processes to share."""
+    return [lines(folder / f"{k}.jsonl", records[k * 60 : (k + 1) * 60]) for k in range(5)]
+
+
 def small_pieces(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sources, "PIECE_BYTES", 2000)
     patch.setattr(prepare, "CHUNK_BYTES", 700)
@@ -91,12 +96,9 @@ def test_a_store_holds_what_the_plain_way_gives(
 def test_two_processes_write_the_bytes_of_one(tmp_path: Path, tokenizer: str) -> None:
     if tokenizer != "bytes":
         pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
-    # real pieces: a process that is spawned knows nothing of what a test has patched
-    long = [{"text": f"{k} " + RECORDS[k % 200]["text"] * 400, "score": k} for k in range(800)]
-    name = lines(tmp_path / "a.jsonl", [*long, *long[:50]])
-    assert os.path.getsize(name) > 2 * sources.PIECE_BYTES
-    one = prepared("one", name, tokenizer=tokenizer)
-    two = prepared("two", name, tokenizer=tokenizer, processes=2)
+    files = several(tmp_path, [*RECORDS, *RECORDS[:50]])
+    one = prepared("one", *files, tokenizer=tokenizer)
+    two = prepared("two", *files, tokenizer=tokenizer, processes=2)
     assert one.digest == two.digest
     assert files_of(one) == files_of(two)
     assert one.duplicates == two.duplicates == 50
@@ -115,7 +117,7 @@ def test_no_document_is_on_both_sides_and_none_is_there_twice(
         patch.setattr(sources, "PIECE_BYTES", 40)
         patch.setattr(prepare, "CHUNK_BYTES", 9)
         if len(wanted) < 2:
-            with pytest.raises(Refused, match="no text in|needs at least two documents"):
+            with pytest.raises(Refused, match=r"no text in|needs at least two documents"):
                 prepared("mine", name)
             assert not (folder / "home" / "corpora").exists()
             return
@@ -129,7 +131,8 @@ def test_no_document_is_on_both_sides_and_none_is_there_twice(
 
 def test_labels_are_those_that_were_told(tmp_path: Path) -> None:
     name = lines(tmp_path / "a.jsonl", [{**one, "date": "2020-01-02"} for one in RECORDS])
-    assert {"date", "score"} <= set(os.listdir(_labels(prepared("all", name)))) | {"date", "score"}
+    found = sorted(os.listdir(_labels(prepared("all", name))))
+    assert found == ["date.npy", "score.npy", "tokens.npy"]
     kept = prepared("some", name, columns=Columns(labels=(("rank", "score"),)), labels_told=True)
     assert sorted(os.listdir(_labels(kept))) == ["rank.npy", "tokens.npy"]
 
@@ -166,12 +169,12 @@ from lab.sources import Columns
 
 def told(what, done, of):
     print(what, flush=True)
-    if what == sys.argv[2]:
+    if what == sys.argv[1]:
         sys.stdin.read()
 
 if __name__ == "__main__":
-    recipe = prepare.Recipe((sys.argv[1],), Columns(), labels_told=False)
-    prepare.prepare("mine", recipe, int(sys.argv[3]), told)
+    recipe = prepare.Recipe(tuple(sys.argv[3:]), Columns(), labels_told=False)
+    prepare.prepare("mine", recipe, int(sys.argv[2]), told)
 """
 
 
@@ -179,12 +182,11 @@ if __name__ == "__main__":
 def test_what_a_killed_process_left_is_no_corpus_and_goes(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch, what: str, processes: int
 ) -> None:
-    long = [{"text": f"{k} " + RECORDS[0]["text"] * 2000} for k in range(200)]
-    name = lines(tmp_path / "a.jsonl", long)
+    files = several(tmp_path, RECORDS)
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     one = subprocess.Popen(
-        [sys.executable, str(script), name, what, str(processes)],
+        [sys.executable, str(script), what, str(processes), *files],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -203,10 +205,10 @@ def test_what_a_killed_process_left_is_no_corpus_and_goes(
     assert not left  # its workers end with it
     assert "mine" not in known_names()
     (begun,) = own_home.glob(f"{MAKING}*")
-    prepared("other", name)
+    prepared("other", *files)
     assert begun.exists()  # it is young: somebody may be at it
     monkeypatch.setattr(prepare, "ABANDONED_SECONDS", -1.0)
-    prepared("mine", name)
+    prepared("mine", *files)
     assert sorted(path.name for path in own_home.iterdir()) == ["mine", "other"]
 
 
@@ -281,10 +283,9 @@ def test_a_mistake_is_one_line_and_changes_nothing(
 def test_a_mistake_that_another_process_finds_is_the_same_line(
     tmp_path: Path, own_home: Path
 ) -> None:
-    long = "x" * (sources.PIECE_BYTES // 10)
-    name = lines(tmp_path / "a.jsonl", [{"text": f"{k}{long}"} for k in range(15)] + [3])
-    with pytest.raises(Refused, match=r"a.jsonl, line 16: not a JSON object"):
-        prepared("mine", name, processes=2)
+    files = several(tmp_path, [*RECORDS, 3])
+    with pytest.raises(Refused, match=r"3.jsonl, line 21: not a JSON object"):
+        prepared("mine", *files, processes=2)
     assert not own_home.exists()
 
 
@@ -296,6 +297,6 @@ def test_a_full_disk_leaves_nothing_behind(
 
     name = lines(tmp_path / "a.jsonl", RECORDS)
     monkeypatch.setattr(prepare, "_append", full)
-    with pytest.raises(Failed, match="cannot write corpus 'mine' to .*: No space left on device"):
+    with pytest.raises(Failed, match=r"cannot write corpus 'mine' to .*: No space left on device"):
         prepared("mine", name)
     assert not own_home.exists()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lab import parting, sources
 from lab.errors import Refused
+from lab.labels import label
 from lab.parting import cut_at_lines, has_mark, parted_by_marks
 from lab.sources import Columns, Document, find_files, pieces
 from tests.lab.building import few
@@ -180,13 +181,13 @@ def test_labels_that_nobody_told_are_those_of_the_first_record(tmp_path: Path) -
      (datetime.date(1969, 12, 31), -1.0)],
 )  # fmt: skip
 def test_a_label_is_a_number(value: Any, number: float) -> None:
-    assert sources.label(value, "score", str) == number
+    assert label(value, "score", str) == number
 
 
 @pytest.mark.parametrize("value", [None, "good", float("nan"), "inf", [1], {}, 10**400])
 def test_what_is_no_number_is_no_label(value: Any) -> None:
     with pytest.raises(Refused, match=r"here: column 'score' holds .*: a label is a finite number"):
-        sources.label(value, "score", lambda: "here")
+        label(value, "score", lambda: "here")
 
 
 # Mistakes ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Sides follow from hashes alone: the rule is that of a plain loop, however much is sorted at once."""
+"""Sides follow from hashes alone, by the rule of a plain loop, however much is sorted at once."""
 
 import hashlib
 
