@@ -190,7 +190,7 @@ def refuse_name(name: str) -> None:
     if not _NAME.match(name):
         raise Refused(f"corpus name {name!r}: small letters, digits, - and _ only")
     if name.startswith(PREFIX):
-        raise Refused(f"corpus name {name!r}: {PREFIX}* are made from built-in corpora alone")
+        raise Refused(f"corpus name {name!r}: {PREFIX}* are made from corpora that are there")
     if name.startswith(BEST):
         raise Refused(f"corpus name {name!r}: {BEST}* are made from corpora that are there")
     if name in known_names():
@@ -219,6 +219,19 @@ def made_best() -> list[str]:
     ]
 
 
+def own_tokenizer(name: str) -> TokenStore | None:
+    """The first part of a corpus that the user prepared with a tokenizer; None: bytes, or unknown.
+
+    Looks only; nothing is made. Raises Refused, Failed on a store that cannot be read.
+    """
+    prepared = set(known_names()) - set(BUILT_IN)
+    for part in name.split("+"):
+        of = part if part in prepared else part.removeprefix(BEST)
+        if of in prepared and (store := _read_store(_folder(of), False)).tokenizer_digest:
+            return store
+    return None
+
+
 def open_corpus(name: str, verify: bool = False) -> Corpus:
     """The corpus called `name` (or the union `a+b`), made first if it is built in and missing.
 
@@ -243,6 +256,9 @@ def _open_store(name: str, verify: bool) -> TokenStore:
     of = name.removeprefix(BEST)
     if of != name and name not in known_names():
         return _open_best(name, _open_store(of, verify), verify)
+    of = name.removeprefix(PREFIX)
+    if of != name and name not in BUILT_IN and of in known_names():
+        return _open_damaged(name, _open_store(of, verify), verify)
     if not _NAME.match(name) or name not in known_names():
         raise Refused(f"unknown corpus {name!r}; known: {', '.join(known_names())}")
     folder = _folder(name)
@@ -258,11 +274,20 @@ def _folder(name: str) -> Path:
 
 
 def _open_best(name: str, store: TokenStore, verify: bool) -> TokenStore:
-    from lab.best import best  # which reads stores and scores
+    from lab.best import write_best  # which reads stores and scores
 
     folder = _best_folder(store)
     if not (folder / DESCRIPTION).exists():
-        write_store(folder, name, best(store))
+        write_best(folder, name, store)
+    return _read_store(folder, verify)
+
+
+def _open_damaged(name: str, store: TokenStore, verify: bool) -> TokenStore:
+    from lab.documents import damaged  # which reads stores
+
+    folder = home() / "corpora" / f"{name}@{FORMAT}-{store.digest[:16]}"
+    if not (folder / DESCRIPTION).exists():
+        write_store(folder, name, damaged(store))
     return _read_store(folder, verify)
 
 

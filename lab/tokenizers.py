@@ -35,6 +35,8 @@ from lab.subwords import (
     train_bpe,
 )
 
+FILES = (FILE, TIKTOKEN_FILE)  # of a store, one at most
+
 
 class Tokenizer(Protocol):
     """`digest` is "" of bytes; ids are below `vocabulary` and written as `dtype`."""
