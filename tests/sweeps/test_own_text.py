@@ -145,7 +145,7 @@ def test_from_files_to_a_report_with_a_tokenizer_trained_here(
     last = max(row["step"] for row in rows)
     for row in rows:
         stands_for = EvaluationSet(open_corpus(row["corpus"]), 16, 32).bytes_per_token
-        assert stands_for > 1.5
+        assert stands_for > 1
         bits = row["loss_nats"] / np.log(2) / stands_for
         assert row["bits_per_byte"] == pytest.approx(bits, rel=1e-5)
         assert row["step"] < last or row["loss_nats"] < np.log(300)
