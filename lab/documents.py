@@ -13,11 +13,17 @@ from lab.texts import Text
 
 
 def training_documents(store: TokenStore, lengths: NDArray[np.int64]) -> Iterator[bytes]:
-    """Text of each training document; `lengths` [D] are their tokens, what ends them included."""
-    tokenizer = tokenizers.saved(store.folder) if store.folder is not None else tokenizers.Bytes()
+    """Text of each training document; `lengths` [D] are their tokens, what ends them included.
+
+    Of bytes it is what is stored, a separator at the end included.
+    """
     ends = lengths.cumsum()
-    for begun, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
-        yield tokenizer.decode(store.train[begun:end])
+    places = zip((ends - lengths).tolist(), ends.tolist(), strict=True)
+    if store.folder is None or not store.tokenizer_digest:
+        yield from (store.train[begun:end].tobytes() for begun, end in places)
+        return
+    tokenizer = tokenizers.saved(store.folder)
+    yield from (tokenizer.decode(store.train[begun:end]) for begun, end in places)
 
 
 def damaged(store: TokenStore) -> Text:
@@ -32,7 +38,8 @@ def damaged(store: TokenStore) -> Text:
             f"corpus {store.name!r} has {store.tokenizer}: damage replaces bytes: prepare it with "
             f"--tokenizer bytes"
         )
-    made = [damage(one) for one in training_documents(store, document_tokens(store))]
+    texts = training_documents(store, document_tokens(store))
+    made = [damage(one.removesuffix(b"\0")) for one in texts]
     held_out = store.validation.tobytes().removesuffix(b"\0").split(b"\0")
     return Text(
         [document for document, _ in made],

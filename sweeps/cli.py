@@ -372,6 +372,7 @@ def parser() -> argparse.ArgumentParser:
         "lab data scores damaged-prose",
     )  # fmt: skip
     scores.add_argument("name", metavar="NAME")
+    scores.add_argument("--only", metavar="SCORE,...", help="compute and show these alone")
 
     benches = "sweeps.commands.bench"
     bench = verbs.add_parser("bench", help="how fast it is here", description="how fast it is here")

@@ -138,6 +138,11 @@ def scores(told: argparse.Namespace) -> Any:
 
     parts = open_corpus(told.name).parts
     names = [name for name in score_names(parts[0]) if all(name in score_names(p) for p in parts)]
+    if told.only is not None:
+        for name in told.only.split(","):
+            if name not in names:
+                raise Refused(f"corpus {told.name!r} has no score {name!r}; {', '.join(names)}")
+        names = told.only.split(",")
     found = {name: np.concatenate([document_scores(p, name) for p in parts]) for name in names}
     rows = [
         {
