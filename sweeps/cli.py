@@ -389,7 +389,12 @@ def parser() -> argparse.ArgumentParser:
         "lab bench sweep --repeats 1",
     )  # fmt: skip
     data_path = _verb(
-        kinds, "data", benches, "data", "windows/s of the input path", "lab bench data"
+        kinds,
+        "data",
+        benches,
+        "data",
+        "windows/s of the input path, MB/s of preparing text",
+        "lab bench data",
     )
     fits_ = _verb(kinds, "fit", benches, "fit", "seconds of fits", "lab bench fit --repeats 1")
     device = _verb(
