@@ -6,6 +6,7 @@ documents, made in a folder of its own and moved into place whole. A corpus is a
 and the one behind them, cut without overlap from each part of the union.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,8 @@ import platform
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -26,12 +29,17 @@ from lab.damage import PREFIX
 from lab.errors import Failed, Refused, meant
 from lab.home import home
 from lab.spec import canonical
+from lab.splitting import DUPLICATE, TRAIN, VALIDATION, key_of, keys_array, sides
 from lab.texts import BUILT_IN, Text
 
 FORMAT = 1
-VALIDATION_SHARE = 0.05
 BEST = "best-"  # before a corpus's name: its best part
+DESCRIPTION = "corpus.json"  # of a store: written last
+SIDES = ("train", "validation")
+MAKING = ".making-"  # before the name of a folder that is not whole
 DOCUMENTS = "documents"  # folder of a store: a NumPy file a column, a value a training document
+BYTES = "bytes"  # the tokenizer of built-in texts
+VALIDATION_BYTES = "validation_bytes.bin"  # bytes of text that a validation token stands for
 TOKENS = "tokens"  # the column of their lengths, separators included; the others are scores
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
 
@@ -40,8 +48,9 @@ Tokens = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class TokenStore:
-    """Tokens of one prepared text. `digest` is that of the tokens and of their split.
+    """Tokens of one prepared text. `digest` is that of the tokens, their split and tokenizer.
 
+    `validation_bytes` says how many bytes of text each validation token stands for; None: of bytes.
     What is known of its training documents lies in `folder` (`lab.scores`); None: it is nowhere on
     disk.
     """
@@ -57,6 +66,9 @@ class TokenStore:
     duplicates: int
     entropy_rate_nats: float | None
     folder: Path | None = None
+    tokenizer: str = BYTES
+    tokenizer_digest: str = ""  # "" of bytes
+    validation_bytes: NDArray[np.uint32] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,15 @@ class Corpus:
         tokens = [len(part.validation) for part in self.parts]
         return float(np.average([part.bytes_per_token for part in self.parts], weights=tokens))
 
+    @property
+    def tokenizer(self) -> str:
+        return self.parts[0].tokenizer
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """What tells tokenizers apart; the parts have theirs in common."""
+        return self.parts[0].tokenizer_digest
+
     def train_windows(self, context: int) -> int:
         """Number of training windows of `context` tokens (each with the token behind it)."""
         return sum(_windows_in(part.train, context) for part in self.parts)
@@ -115,6 +136,29 @@ class Corpus:
 
     def validation_windows(self, count: int, context: int) -> NDArray[np.int32]:
         """`count` windows evenly spread over the validation text, [count, context + 1]."""
+        out = np.empty((count, context + 1), np.int32)
+        for part, here, windows in self._validation_places(count, context):
+            out[here] = _gather(part.validation, windows, context)
+        return out
+
+    def validation_bytes_per_token(self, count: int, context: int) -> float:
+        """Bytes of text that a token to be predicted stands for, mean over `count` windows.
+
+        Counted token by token where tokens are not bytes; else the mean of the whole text.
+        """
+        if any(part.validation_bytes is None for part in self.parts):
+            return self.bytes_per_token
+        total = 0
+        for part, _, windows in self._validation_places(count, context):
+            assert part.validation_bytes is not None
+            places = windows[:, None] * context + np.arange(1, context + 1)
+            total += int(part.validation_bytes[places].sum(dtype=np.int64))
+        return total / (count * context)
+
+    def _validation_places(
+        self, count: int, context: int
+    ) -> Iterator[tuple[TokenStore, NDArray[np.int64], NDArray[np.int64]]]:
+        """Of each part: which of `count` validation windows are its own, and their number in it."""
         available = [_windows_in(part.validation, context) for part in self.parts]
         if sum(available) < count:
             raise Refused(
@@ -122,13 +166,11 @@ class Corpus:
                 f"tokens, not {count}: evaluate fewer, or prepare more text"
             )
         spread = np.linspace(0, sum(available) - 1, count).round().astype(np.int64)
-        out = np.empty((count, context + 1), np.int32)
         first = 0
         for part, has in zip(self.parts, available, strict=True):
             here = np.flatnonzero((spread >= first) & (spread < first + has))
-            out[here] = _gather(part.validation, spread[here] - first, context)
+            yield part, here, spread[here] - first
             first += has
-        return out
 
 
 def _windows_in(tokens: Tokens, context: int) -> int:
@@ -148,19 +190,46 @@ def refuse_name(name: str) -> None:
     if not _NAME.match(name):
         raise Refused(f"corpus name {name!r}: small letters, digits, - and _ only")
     if name.startswith(PREFIX):
-        raise Refused(f"corpus name {name!r}: {PREFIX}* are made from built-in corpora alone")
+        raise Refused(f"corpus name {name!r}: {PREFIX}* are made from corpora that are there")
     if name.startswith(BEST):
         raise Refused(f"corpus name {name!r}: {BEST}* are made from corpora that are there")
     if name in known_names():
-        kind = "built in" if name in BUILT_IN else "there already"
-        raise Refused(f"corpus {name!r} is {kind}: choose another name")
+        if name in BUILT_IN:
+            raise Refused(f"corpus {name!r} is built in: choose another name")
+        raise Refused(
+            f"corpus {name!r} is there already, prepared from something else: choose another name, "
+            f"or remove {_folder(name)}"
+        )
 
 
 def known_names() -> list[str]:
     """Names that `open_corpus` takes: built in, then prepared by the user."""
     folder = home() / "corpora"
-    prepared = [p.parent.name for p in folder.glob("*/corpus.json")] if folder.is_dir() else []
+    prepared = [p.parent.name for p in folder.glob(f"*/{DESCRIPTION}")] if folder.is_dir() else []
     return [*BUILT_IN, *sorted(name for name in prepared if _NAME.match(name))]
+
+
+def made_best() -> list[str]:
+    """Names of the best parts that have been made of corpora as they now are. Raises Refused."""
+    return [
+        f"{BEST}{name}"
+        for name in known_names()
+        if (_folder(name) / DESCRIPTION).exists()
+        and _best_folder(_read_store(_folder(name), False)).exists()
+    ]
+
+
+def own_tokenizer(name: str) -> TokenStore | None:
+    """The first part of a corpus that the user prepared with a tokenizer; None: bytes, or unknown.
+
+    Looks only; nothing is made. Raises Refused, Failed on a store that cannot be read.
+    """
+    prepared = set(known_names()) - set(BUILT_IN)
+    for part in name.split("+"):
+        of = part if part in prepared else part.removeprefix(BEST)
+        if of in prepared and (store := _read_store(_folder(of), False)).tokenizer_digest:
+            return store
+    return None
 
 
 def open_corpus(name: str, verify: bool = False) -> Corpus:
@@ -168,32 +237,66 @@ def open_corpus(name: str, verify: bool = False) -> Corpus:
 
     `verify` reads every token once more against the digest. Raises Refused on an unknown name.
     """
-    parts = sorted(set(name.split("+")))
-    return Corpus(name, tuple(_open_store(part, verify) for part in parts))
+    parts = tuple(_open_store(part, verify) for part in sorted(set(name.split("+"))))
+    refuse_unlike({part.name: part for part in parts})
+    return Corpus(name, parts)
+
+
+def refuse_unlike(corpora: Mapping[str, TokenStore | Corpus]) -> None:
+    """Raise Refused unless corpora have one tokenizer: else a token id means two things."""
+    of = {one.tokenizer_digest: f"{name!r} has {one.tokenizer}" for name, one in corpora.items()}
+    if len(of) > 1:
+        raise Refused(
+            f"corpora of unlike tokenizers: {', '.join(of.values())}; prepare one of them again "
+            f"with the tokenizer of the other (lab data prepare --tokenizer like:NAME)"
+        )
 
 
 def _open_store(name: str, verify: bool) -> TokenStore:
     of = name.removeprefix(BEST)
     if of != name and name not in known_names():
         return _open_best(name, _open_store(of, verify), verify)
+    of = name.removeprefix(PREFIX)
+    if of != name and name not in BUILT_IN and of in known_names():
+        return _open_damaged(name, _open_store(of, verify), verify)
     if not _NAME.match(name) or name not in known_names():
         known = known_names()
         raise Refused(f"unknown corpus {name!r}; known: {', '.join(known)}{meant(name, known)}")
-    folder = home() / "corpora" / name
-    if name in BUILT_IN:
-        folder = folder.with_name(f"{name}@{_built_in_version(name)}")
-        if not (folder / "corpus.json").exists():
-            write_store(folder, name, BUILT_IN[name]())
+    folder = _folder(name)
+    if name in BUILT_IN and not (folder / DESCRIPTION).exists():
+        write_store(folder, name, BUILT_IN[name]())
     return _read_store(folder, verify)
+
+
+def _folder(name: str) -> Path:
+    """Where a known corpus lies. Raises Refused."""
+    folder = home() / "corpora" / name
+    return folder.with_name(f"{name}@{_built_in_version(name)}") if name in BUILT_IN else folder
 
 
 def _open_best(name: str, store: TokenStore, verify: bool) -> TokenStore:
-    from lab.best import VERSION, best  # which reads stores and scores
+    from lab.best import write_best  # which reads stores and scores
 
-    folder = home() / "corpora" / f"{name}@{FORMAT}-{VERSION}-{store.digest[:16]}"
-    if not (folder / "corpus.json").exists():
-        write_store(folder, name, best(store))
+    folder = _best_folder(store)
+    if not (folder / DESCRIPTION).exists():
+        write_best(folder, name, store)
     return _read_store(folder, verify)
+
+
+def _open_damaged(name: str, store: TokenStore, verify: bool) -> TokenStore:
+    from lab.documents import damaged  # which reads stores
+
+    folder = home() / "corpora" / f"{name}@{FORMAT}-{store.digest[:16]}"
+    if not (folder / DESCRIPTION).exists():
+        write_store(folder, name, damaged(store))
+    return _read_store(folder, verify)
+
+
+def _best_folder(store: TokenStore) -> Path:
+    from lab.best import VERSION
+
+    name = f"{BEST}{store.name}@{FORMAT}-{VERSION}-{store.digest[:16]}"
+    return home() / "corpora" / name
 
 
 def _built_in_version(name: str) -> str:
@@ -215,24 +318,13 @@ def _built_in_version(name: str) -> str:
 def split_documents(documents: list[bytes]) -> tuple[list[bytes], list[bytes], int]:
     """(train, validation, exact duplicates dropped): by document, before windows are cut.
 
-    In the order of their hashes, documents are held out until VALIDATION_SHARE of the text is. Some
-    change sides when others join. One that is more than half of all text is never held out.
+    See `lab.splitting`.
     """
-    distinct = {hashlib.sha256(text).digest(): text for text in documents}
-    total = sum(len(text) for text in distinct.values())
-    by_hash = [(key, text) for key, text in sorted(distinct.items()) if 2 * len(text) <= total]
-    whole = len(by_hash) < len(distinct)  # the document that stays for training in any case
-    wanted = VALIDATION_SHARE * total
-    validation: set[bytes] = set()
-    taken = 0
-    for key, text in by_hash if whole else by_hash[:-1]:  # one at least stays for training
-        if taken >= wanted:
-            break
-        validation.add(key)
-        taken += len(text)
-    train = [text for key, text in distinct.items() if key not in validation]
-    held_out = [text for key, text in distinct.items() if key in validation]
-    return train, held_out, len(documents) - len(distinct)
+    keys = keys_array(b"".join(map(key_of, documents)))
+    side = sides(keys, np.array([len(text) for text in documents], np.int64))
+    held_out = [text for text, one in zip(documents, side, strict=True) if one == VALIDATION]
+    train = [text for text, one in zip(documents, side, strict=True) if one == TRAIN]
+    return train, held_out, int((side == DUPLICATE).sum())
 
 
 def write_store(folder: Path, name: str, text: Text) -> None:
@@ -245,12 +337,9 @@ def write_store(folder: Path, name: str, text: Text) -> None:
     made = dict(zip(clean, text.documents, strict=True))
     if not validation:
         raise Refused(f"corpus {name!r}: needs at least two documents, to hold one out")
-    partial: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    with placed(folder, name) as partial:
         hashes: list[str] = []
-        for side, documents in (("train", train), ("validation", validation)):
+        for side, documents in zip(SIDES, (train, validation), strict=True):
             joined = b"".join(
                 made.get(document, document) + text.separator for document in documents
             )
@@ -262,14 +351,14 @@ def write_store(folder: Path, name: str, text: Text) -> None:
             "format": FORMAT,
             "name": name,
             "source": text.source,
-            "tokenizer": "bytes",
+            "tokenizer": BYTES,
             "dtype": "uint8",
             "vocabulary": 256,
             "documents": len(train) + len(validation),
             "duplicates": duplicates,
             "bytes_per_token": text_bytes / tokens,
             "entropy_rate_nats": text.entropy_rate_nats,
-            "digest": hashlib.sha256(canonical(hashes).encode()).hexdigest()[:32],
+            "digest": digest_of(hashes),
         }
         lengths = [len(document) + len(text.separator) for document in train]
         of_documents: dict[str, Any] = {TOKENS: np.array(lengths, np.int64)}
@@ -279,30 +368,54 @@ def write_store(folder: Path, name: str, text: Text) -> None:
         (partial / DOCUMENTS).mkdir()
         for file, column in of_documents.items():
             np.save(partial / DOCUMENTS / f"{file}.npy", column, allow_pickle=False)
-        (partial / "corpus.json").write_text(canonical(description))
-        if folder.exists() and not (folder / "corpus.json").exists():
+        (partial / DESCRIPTION).write_text(canonical(description))
+
+
+@contextmanager
+def placed(folder: Path, name: str) -> Iterator[Path]:
+    """A private folder to make a store in, moved to `folder` whole at the end, or gone.
+
+    Where another process was first, its store stays. Raises Failed.
+    """
+    partial: Path | None = None
+    above = folder.parent
+    new = not above.exists()
+    try:
+        above.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial = Path(tempfile.mkdtemp(prefix=MAKING, dir=above))
+        yield partial
+        if folder.exists() and not (folder / DESCRIPTION).exists():
             shutil.rmtree(folder)  # an earlier try without a description
         os.replace(partial, folder)
     except OSError as error:
-        if (folder / "corpus.json").exists():
+        if (folder / DESCRIPTION).exists():
             return  # another process made it first
-        raise Failed(f"cannot write corpus {name!r} to {folder.parent}: {error.strerror}") from None
+        raise Failed(f"cannot write corpus {name!r} to {above}: {error.strerror}") from None
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+        if new:
+            with contextlib.suppress(OSError):  # something is in it
+                above.rmdir()
+
+
+def digest_of(hashes: list[str], tokenizer_digest: str = "") -> str:
+    """Digest of a store from those of its two files of tokens, and of its tokenizer."""
+    made_from = [*hashes, tokenizer_digest] if tokenizer_digest else hashes
+    return hashlib.sha256(canonical(made_from).encode()).hexdigest()[:32]
 
 
 def _read_store(folder: Path, verify: bool) -> TokenStore:
     try:
-        about = json.loads((folder / "corpus.json").read_text())
+        about = json.loads((folder / DESCRIPTION).read_text())
         if about.get("format") != FORMAT:
             raise Refused(f"corpus in {folder} has format {about.get('format')}, not {FORMAT}")
-        sides = [np.memmap(folder / f"{s}.bin", about["dtype"], "r") for s in _SIDES]
+        text = [np.memmap(folder / f"{side}.bin", about["dtype"], "r") for side in SIDES]
         store = TokenStore(
             name=about["name"],
             digest=about["digest"],
-            train=sides[0],
-            validation=sides[1],
+            train=text[0],
+            validation=text[1],
             vocabulary=about["vocabulary"],
             bytes_per_token=about["bytes_per_token"],
             source=about["source"],
@@ -310,16 +423,23 @@ def _read_store(folder: Path, verify: bool) -> TokenStore:
             duplicates=about["duplicates"],
             entropy_rate_nats=about["entropy_rate_nats"],
             folder=folder,
+            tokenizer=about["tokenizer"],
+            tokenizer_digest=about.get("tokenizer_digest", ""),
+            validation_bytes=_counted(folder, text[1]) if "tokenizer_digest" in about else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, Refused):
             raise
         raise Failed(f"corpus in {folder} cannot be read ({error}): remove that folder") from None
     if verify:
-        hashes = [hashlib.sha256(side.data).hexdigest() for side in sides]
-        if hashlib.sha256(canonical(hashes).encode()).hexdigest()[:32] != store.digest:
+        hashes = [hashlib.sha256(side.data).hexdigest() for side in text]
+        if digest_of(hashes, store.tokenizer_digest) != store.digest:
             raise Failed(f"corpus in {folder} is not what was written: remove that folder")
     return store
 
 
-_SIDES = ("train", "validation")
+def _counted(folder: Path, validation: Tokens) -> NDArray[np.uint32]:
+    counts: NDArray[np.uint32] = np.memmap(folder / VALIDATION_BYTES, np.uint32, "r")
+    if len(counts) != len(validation):
+        raise ValueError(f"{VALIDATION_BYTES} is not of its validation tokens")
+    return counts

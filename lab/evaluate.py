@@ -75,6 +75,6 @@ def scores(
     loss = float(np.sum(nats_W, dtype=np.float64)) / tokens
     return Scores(
         loss_nats=loss,
-        bits_per_byte=loss / math.log(2) / evaluation_set.corpus.bytes_per_token,
+        bits_per_byte=loss / math.log(2) / evaluation_set.bytes_per_token,
         accuracy=int(np.sum(correct_W)) / tokens,
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +28,8 @@ class EvaluationSet:
     def tokens(self) -> NDArray[np.int32]:
         """Token ids, [W, L + 1]."""
         return self.corpus.validation_windows(self.windows, self.context)
+
+    @cached_property
+    def bytes_per_token(self) -> float:
+        """Bytes of text that one of its tokens stands for, on average."""
+        return self.corpus.validation_bytes_per_token(self.windows, self.context)

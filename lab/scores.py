@@ -1,11 +1,14 @@
 """Scores of documents: how good a text says it is, or is by a measure of the text itself.
 
 More is better. Given scores came with the text (`truth` of `lab.damage`; a user's own columns);
-two are computed as people do, and kept beside the store:
+five are computed as people do, and kept beside the store:
     compression   bytes of a document over bytes of it after zlib: noise does not shrink
     perplexity    minus its logarithm, nats a byte, under a reference model (`lab.ngrams`) that was
                   counted on clean training text. No document is scored by a model that has seen it:
                   each half of the documents is scored by the counts of the other half.
+    length        bytes of a document
+    letters       share of its bytes that are letters, white space, or beyond ASCII
+    symbols       minus `#` and ellipses a word (Rae et al., 2112.11446, appendix A.1)
 A file holds one column, a value a training document in the order of the text:
     documents/tokens.npy   documents/NAME.npy (given)   documents/NAME.VERSION.npy (computed)
 """
@@ -14,7 +17,8 @@ import hashlib
 import os
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,7 @@ from numpy.typing import NDArray
 from lab import ngrams
 from lab.corpora import DOCUMENTS, TOKENS, Corpus, TokenStore, open_corpus
 from lab.damage import PREFIX
+from lab.documents import training_documents
 from lab.errors import Failed, Refused, meant
 
 VERSION = 1  # of how scores are computed; raised by hand when that changes
@@ -102,33 +107,73 @@ def window_scores(corpus: Corpus, name: str, context: int) -> Floats:
 
 
 def _compression(store: TokenStore, lengths: Ints) -> Floats:
-    ends = lengths.cumsum()
-    texts = (store.train[a:b].tobytes() for a, b in zip(ends - lengths, ends, strict=True))
-    return np.array([len(text) / len(zlib.compress(text)) for text in texts])
+    return _each(store, lengths, lambda text: len(text) / len(zlib.compress(text)))
 
 
 def _perplexity(store: TokenStore, lengths: Ints) -> Floats:
-    if store.train.dtype != np.uint8:
-        raise Refused(f"corpus {store.name!r}: the score 'perplexity' is there for bytes only")
     clean = store
     if store.name.startswith(PREFIX):
         (clean,) = open_corpus(store.name.removeprefix(PREFIX)).parts
         if len(clean.train) != len(store.train):
             raise Failed(f"corpus {clean.name!r} is not what {store.name!r} was made from")
-    text, clean_text = (np.asarray(one.train, np.uint8) for one in (store, clean))
-    ends = lengths.cumsum()
-    even = np.arange(len(lengths)) % 2 == 0
-    out = np.empty(len(lengths))
-    for mine in (even, ~even):
-        counts = ngrams.count(clean_text, ends, ~mine, REFERENCE_TOKENS)
-        out[mine] = -ngrams.mean_nats(counts, text, ends, mine)
+    with _bytes_of(store, lengths) as (text, ends), _bytes_of(clean, lengths) as (clean_text, _):
+        even = np.arange(len(lengths)) % 2 == 0
+        out = np.empty(len(lengths))
+        for mine in (even, ~even):
+            counts = ngrams.count(clean_text, ends, ~mine, REFERENCE_TOKENS)
+            out[mine] = -ngrams.mean_nats(counts, text, ends, mine)
     return out
 
+
+def _length(store: TokenStore, lengths: Ints) -> Floats:
+    return _each(store, lengths, lambda text: len(text.removesuffix(b"\0")))
+
+
+def _letters(store: TokenStore, lengths: Ints) -> Floats:
+    def share(text: bytes) -> float:
+        text = text.removesuffix(b"\0")
+        return 1 - len(text.translate(None, _LETTERS)) / max(len(text), 1)
+
+    return _each(store, lengths, share)
+
+
+def _symbols(store: TokenStore, lengths: Ints) -> Floats:
+    def rate(text: bytes) -> float:
+        found = text.count(b"#") + text.count(b"...") + text.count("…".encode())
+        return -found / max(len(text.split()), 1)
+
+    return _each(store, lengths, rate)
+
+
+# Bytes that are no symbol: letters, white space, and parts of what is beyond ASCII.
+_LETTERS = bytes(b for b in range(256) if b >= 0x80 or chr(b).isalpha() or chr(b).isspace())
 
 COMPUTED: dict[str, Callable[[TokenStore, Ints], Floats]] = {
     "compression": _compression,
     "perplexity": _perplexity,
+    "length": _length,
+    "letters": _letters,
+    "symbols": _symbols,
 }
+
+
+def _each(store: TokenStore, lengths: Ints, score: Callable[[bytes], float]) -> Floats:
+    return np.array([score(text) for text in training_documents(store, lengths)], np.float64)
+
+
+@contextmanager
+def _bytes_of(store: TokenStore, lengths: Ints) -> Iterator[tuple[NDArray[np.uint8], Ints]]:
+    """The training text as bytes [T], and where its documents end [D].
+
+    Text that is kept as ids lies in a file meanwhile: it need not fit in memory.
+    """
+    if not store.tokenizer_digest:
+        yield np.asarray(store.train, np.uint8), lengths.cumsum()
+        return
+    with tempfile.TemporaryFile(prefix=".making-", dir=store.folder) as file:
+        sizes = [file.write(text or b" ") for text in training_documents(store, lengths)]
+        file.flush()
+        yield np.memmap(file, np.uint8, "r"), np.cumsum(sizes)
 
 
 # Columns on disk -----------------------------------------------------------------------------

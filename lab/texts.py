@@ -247,25 +247,3 @@ BUILT_IN: dict[str, Callable[[], Text]] = {
     "synthetic-words": synthetic_words,
     **{f"{PREFIX}{of.__name__}": partial(damaged, of) for of in (prose, docs, code)},
 }
-
-
-def plain_text(paths: list[Path]) -> Text:
-    """The user's own text files. Several files: a document each.
-
-    One file: documents are parted by form feeds or by two blank lines, and where it has neither, at
-    the first line end after every 4096 bytes. Raises Refused on what cannot be read or is empty.
-    """
-    contents: list[bytes] = []
-    for path in paths:
-        try:
-            contents.append(path.read_bytes())
-        except OSError as error:
-            raise Refused(f"cannot read {path}: {error.strerror}") from None
-    if len(contents) == 1:
-        contents = re.split(rb"\f|\r?\n(?:[ \t]*\r?\n){2,}", contents[0])
-        if len(contents) == 1:
-            contents = re.findall(rb"(?s).{4096}[^\n]*\n?|.+\Z", contents[0])
-    documents = [text for text in contents if text.strip()]
-    if not documents:
-        raise Refused(f"no text in {', '.join(map(str, paths))}")
-    return Text(documents, f"{len(paths)} plain text file{'s' if len(paths) > 1 else ''}")

@@ -17,7 +17,7 @@ from typing import Any
 
 from lab import flops
 from lab.adopt import open_adopted
-from lab.corpora import Corpus
+from lab.corpora import Corpus, refuse_unlike
 from lab.errors import Refused
 from lab.evaluation_set import EvaluationSet
 from lab.identity import Path, scores_of
@@ -191,6 +191,7 @@ class Plan:
 
 def make_plan(sweep: Sweep, corpora: Mapping[str, Corpus]) -> Plan:
     """Plan a sweep; touches no device. `corpora`: all that its runs name. Raises Refused."""
+    refuse_unlike(corpora)
     digests = {name: corpus.digest for name, corpus in corpora.items()}
     points: list[tuple[str, dict[str, Any], Path]] = []
     checked: set[Any] = set()

@@ -20,6 +20,7 @@ from sweeps.foresight import Foreseen
 from sweeps.grid import get_field, parse_value, plain
 from sweeps.sweep import Sweep
 from sweeps.target import Target
+from sweeps.vocabulary import with_vocabulary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +96,8 @@ def ask(
     """(settings, sweep) of a study at a scale, with `key=value` and axis changes. Raises Refused.
 
     `key=value` sets one of the study's settings, else a field of every run; `path=v1,v2` replaces
-    the values of an axis and `path+=v` adds to them.
+    the values of an axis and `path+=v` adds to them. Models have the vocabulary of the corpora's
+    tokenizer (`sweeps.vocabulary`).
     """
     scale = scale or study.default_scale
     if scale not in study.scales:
@@ -120,7 +122,7 @@ def ask(
     for change in axes:
         path, text, extend = _split(change, "--axis path=v1,v2")
         sweep = sweep.with_axis(path, text, extend)
-    return settings, sweep
+    return settings, with_vocabulary(sweep, {key for key, _, _ in fields})
 
 
 def _split(change: str, form: str) -> tuple[str, str, bool]:

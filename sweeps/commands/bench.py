@@ -57,16 +57,19 @@ def sweep(told: argparse.Namespace) -> Any:
 
 
 def data(told: argparse.Namespace) -> Any:
-    """Windows/s of the input path."""
+    """Windows/s of the input path, and MB/s of preparing text."""
     from sweeps.bench.data import bench_data
+    from sweeps.bench.prepare import bench_prepare
 
-    value = bench_data(_repeats(told))
+    value = bench_data(_repeats(told)) | bench_prepare(_repeats(told))
     if not told.json:
         print(
             f"{value['windows_per_second']:,.0f} windows/s gathered, "
             f"{value['eaten_windows_per_second']:,.0f} eaten at width {value['width']}: "
             f"{value['ratio']:.0f} times"
         )
+        for processes, speed in value["prepared_by_processes"].items():
+            print(f"{speed:,.0f} MB/s prepared of JSON lines, processes: {processes}")
     return value
 
 

@@ -7,11 +7,12 @@ seed one trunk is trained at a constant rate; at each horizon a linear cool-down
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lab.corpora import own_tokenizer
 from lab.errors import Refused
 from lab.flops import parameters, train_flops_per_token
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
@@ -21,6 +22,7 @@ from sweeps.grid import Grid
 from sweeps.peak_rates import peak_rule
 from sweeps.study import Study
 from sweeps.sweep import Evaluations, Sweep
+from sweeps.vocabulary import fitted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,8 +138,15 @@ def settings(scale: str) -> Settings:
 
 
 def sweep(told: Settings, scale: str) -> Sweep:
-    """An arm a size: seeds x horizons; the larger run; sizes on synthetic text."""
+    """An arm a size: seeds x horizons; the larger run; sizes on synthetic text.
+
+    Synthetic text is bytes: a corpus with another tokenizer goes without.
+    """
     chosen = SCALES[scale]
+    if own_tokenizer(told.corpus) is not None:  # a run's cost, and so its tokens, follow from it
+        models = tuple(fitted(model, told.corpus) for model in chosen.models)
+        larger = fitted(chosen.larger, told.corpus)
+        chosen = replace(chosen, models=models, larger=larger, floors=())
     arms = {}
     for model in chosen.models:
         if tokens := _horizons(told, chosen, model):

@@ -20,18 +20,44 @@ def declare(verbs: Any) -> None:
     )  # fmt: skip
     completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=", ".join(SHELLS))
     corpora = add_group(verbs, "data", "corpora", "lab data list")
-    add_verb(corpora, "list", machine, "list_corpora", "the corpora there are", "lab data list")
+    own = "sweeps.commands.data"
+    add_verb(corpora, "list", own, "list_corpora", "the corpora there are", "lab data list")
     prepare = add_verb(
-        corpora, "prepare", machine, "prepare", "make a corpus of plain text files",
-        "lab data prepare mine chapter1.txt chapter2.txt",
+        corpora, "prepare", own, "prepare",
+        "make a corpus of your text: plain text, JSON lines, Parquet, or a Hugging Face data set",
+        "lab data prepare law court.jsonl.gz more/ --tokenizer bpe:8192 --keep score,date",
     )  # fmt: skip
     prepare.add_argument("name", metavar="NAME")
-    prepare.add_argument("sources", metavar="FILE", nargs="+")
+    prepare.add_argument(
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="file (.gz, .zst too), folder, pattern, or hf:OWNER/NAME[@REVISION], hf:FOLDER",
+    )
+    prepare.add_argument(
+        "--text-column", default="text", metavar="COLUMN", help="where a record's text is"
+    )
+    prepare.add_argument(
+        "--keep",
+        metavar="NAME[=COLUMN],...",
+        help="labels of documents, for orders: numbers, ISO dates (default: score,date if there)",
+    )
+    prepare.add_argument(
+        "--tokenizer",
+        default="bytes",
+        metavar="T",
+        help="bytes, FILE.json (of tokenizers), tiktoken:NAME|FILE, bpe:SIZE (trained on this "
+        "text), like:CORPUS",
+    )
+    prepare.add_argument("--split", default="train", help="of a data set hf:... (default train)")
+    prepare.add_argument("--config", default="", metavar="NAME", help="of a data set hf:...")
+    prepare.add_argument("--processes", type=int, metavar="N", help="default: one a core")
     scores = add_verb(
-        corpora, "scores", machine, "scores", "how good its documents are, by each score",
+        corpora, "scores", own, "scores", "how good its documents are, by each score",
         "lab data scores damaged-prose",
     )  # fmt: skip
     scores.add_argument("name", metavar="CORPUS")
+    scores.add_argument("--only", metavar="SCORE,...", help="compute and show these alone")
     _benches(verbs)
 
 
@@ -48,8 +74,9 @@ def _benches(verbs: Any) -> None:
         "lab bench sweep --repeats 1",
     )  # fmt: skip
     data_path = add_verb(
-        kinds, "data", benches, "data", "windows/s of the input path", "lab bench data"
-    )
+        kinds, "data", benches, "data", "windows/s of the input path, MB/s of preparing text",
+        "lab bench data",
+    )  # fmt: skip
     fits_ = add_verb(kinds, "fit", benches, "fit", "seconds of fits", "lab bench fit --repeats 1")
     device = add_verb(
         kinds, "device", benches, "device", "an accelerator against this CPU, in one go",

@@ -2,6 +2,7 @@
 
 import math
 import os
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -57,8 +58,6 @@ def test_computed_scores_rank_documents_as_the_truth_does() -> None:
 
 
 def test_compression_is_the_ratio_of_zlib() -> None:
-    import zlib
-
     (store,) = open_corpus("code").parts
     lengths = document_tokens(store)
     first = store.train[: lengths[0]].tobytes()
@@ -108,6 +107,54 @@ def test_a_damaged_text_is_scored_by_counts_of_the_clean_one() -> None:
     assert document_scores(store, "perplexity")[::2].tolist() == wanted.tolist()
 
 
+def test_lengths_letters_and_symbols_are_those_of_the_document(own_home: Path) -> None:
+    documents = [
+        b"Two words.\n",
+        "é # … ...".encode(),
+        b"#12 ab",
+        *(b"%d ab" % k for k in range(9)),
+    ]
+    (store,) = prepared(own_home, "mine", documents).parts
+    cut = document_tokens(store).cumsum()[:-1]
+    texts_ = [part.tobytes()[:-1] for part in np.split(np.asarray(store.train), cut)]
+    found = {name: dict(zip(texts_, document_scores(store, name), strict=True)) for name in (
+        "length", "letters", "symbols")}  # fmt: skip
+    known = {
+        documents[0]: (11, 10 / 11, 0.0),
+        documents[1]: (12, 8 / 12, -3 / 4),
+        documents[2]: (6, 3 / 6, -1 / 2),
+    }
+    assert set(known) <= set(texts_)
+    for text, wanted in known.items():
+        assert [found[name][text] for name in found] == pytest.approx(list(wanted))
+
+
+def test_scores_of_ids_are_those_of_their_text(own_home: Path) -> None:
+    pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
+    from lab.prepare import Recipe, prepare
+    from lab.sources import Columns
+
+    (own_home.parent / "a.txt").write_bytes(b"\f".join(text().documents))
+    for name, tokenizer in (("plain", "bytes"), ("ids", "bpe:270")):
+        prepare(name, Recipe((str(own_home.parent / "a.txt"),), Columns(), tokenizer))
+    plain, ids = (open_corpus(name).parts[0] for name in ("plain", "ids"))
+    assert len(ids.train) < len(plain.train)
+    for name in ("length", "letters", "symbols"):
+        assert document_scores(ids, name).tolist() == document_scores(plain, name).tolist()
+    cut = document_tokens(plain).cumsum()[:-1]
+    parts = [part.tobytes()[:-1] for part in np.split(np.asarray(plain.train), cut)]
+    ratios = [len(part) / len(zlib.compress(part)) for part in parts]
+    assert document_scores(ids, "compression").tolist() == ratios
+    whole = np.frombuffer(b"".join(parts), np.uint8)  # without what ends documents of bytes
+    ends = np.cumsum([len(part) for part in parts])
+    odd = np.arange(len(ends)) % 2 == 1
+    counts = ngrams.count(whole, ends, odd, 2**20)
+    wanted = -ngrams.mean_nats(counts, whole, ends, ~odd)
+    assert document_scores(ids, "perplexity")[::2].tolist() == wanted.tolist()
+    assert len(open_corpus("best-ids").parts[0].train) < 0.3 * len(ids.train)
+    assert open_corpus("best-ids", verify=True).tokenizer_digest == ids.tokenizer_digest
+
+
 # Beside the store ----------------------------------------------------------------------------
 
 
@@ -126,7 +173,7 @@ def test_given_scores_stand_first_and_follow_their_documents(own_home: Path) -> 
     documents = [b"document %03d says " % k * 3 for k in range(40)]
     values = [float(k) for k in range(40)]
     (store,) = prepared(own_home, "mine", documents, liked=values).parts
-    assert score_names(store) == ["liked", "compression", "perplexity"]
+    assert score_names(store) == ["liked", *scores.COMPUTED]
     parts = np.split(np.asarray(store.train), document_tokens(store).cumsum()[:-1])
     named = [float(part.tobytes()[9:12]) for part in parts]
     assert document_scores(store, "liked").tolist() == named
@@ -135,7 +182,7 @@ def test_given_scores_stand_first_and_follow_their_documents(own_home: Path) -> 
 
 def test_an_unknown_score_and_an_old_store_are_refused(own_home: Path) -> None:
     store = damaged()
-    with pytest.raises(Refused, match=r"no score 'taste'; it has truth, compression, perplexity$"):
+    with pytest.raises(Refused, match=r"no score 'taste'; it has truth, compression, perplexity, "):
         document_scores(store, "taste")
     assert store.folder is not None
     os.unlink(store.folder / "documents" / "tokens.npy")

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from lab import texts
-from lab.errors import Refused
-from lab.texts import Text, plain_text
+from lab.texts import Text
 
 ASSERT_TOPIC = b'The "assert" statement\n**'
 
@@ -145,48 +144,3 @@ def _count(words: list[bytes]) -> dict[bytes, int]:
 def test_synthetic_texts_are_the_same_every_time() -> None:
     for make in (texts.synthetic_markov, texts.synthetic_words):
         assert make() == make()
-
-
-# The user's own text -------------------------------------------------------------------------
-
-
-def one_file(folder: Path, content: bytes) -> list[bytes]:
-    path = folder / "text.txt"
-    path.write_bytes(content)
-    return plain_text([path]).documents
-
-
-def test_one_file_is_parted_by_form_feeds_or_two_blank_lines(tmp_path: Path) -> None:
-    assert one_file(tmp_path, b"one\x0ctwo\x0c\x0cthree\n") == [b"one", b"two", b"three\n"]
-    assert one_file(tmp_path, b"one\n\n\ntwo\n\nstill two\r\n\r\n \r\nthree") == [
-        b"one",
-        b"two\n\nstill two",
-        b"three",
-    ]
-
-
-def test_one_file_without_marks_is_cut_at_line_ends(tmp_path: Path) -> None:
-    content = b"".join(b"line %d of a long text\n" % k for k in range(1000))
-    documents = one_file(tmp_path, content)
-    assert len(documents) > 3
-    assert b"".join(documents) == content
-    assert all(document.endswith(b"\n") for document in documents)
-    assert all(4096 <= len(document) < 4096 + 30 for document in documents[:-1])
-    assert one_file(tmp_path, b"x" * 10_000) == [b"x" * 10_000]
-
-
-def test_several_files_are_a_document_each(tmp_path: Path) -> None:
-    paths = []
-    for k, content in enumerate((b"one\n\n\nstill one", b"  \n", b"two")):
-        paths.append(tmp_path / f"{k}.txt")
-        paths[-1].write_bytes(content)
-    assert plain_text(paths).documents == [b"one\n\n\nstill one", b"two"]
-
-
-def test_what_cannot_be_read_or_is_empty_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"cannot read .*none.txt: No such file"):
-        plain_text([tmp_path / "none.txt"])
-    with pytest.raises(Refused, match="cannot read"):
-        plain_text([tmp_path])
-    with pytest.raises(Refused, match="no text in"):
-        one_file(tmp_path, b" \n\x0c\n")

@@ -1,13 +1,14 @@
 """What the benches measure, not how long it takes: no test here looks at a clock."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from lab import mesh
 from lab.errors import Refused
 from lab.spec import ModelSpec
-from sweeps.bench import device, step, sweep
+from sweeps.bench import device, prepare, step, sweep
 from sweeps.cli import main
 
 SMALL = ModelSpec(width=8, layers=1, heads=2, mlp_width=16, context=16)
@@ -36,6 +37,20 @@ def test_a_step_is_measured_alone_and_stacked_and_in_parts(
     parts = {"attention", "projections", "head_and_loss", "optimizer", "input"}
     assert set(value["rows"][0]["shares"]) == parts
     json.dumps(value, allow_nan=False)
+
+
+def test_preparing_is_measured_on_a_text_that_is_the_same_every_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))  # which each measurement leaves for its own
+    monkeypatch.setattr(prepare, "apart", lambda function, *args: function(*args))
+    monkeypatch.setattr(prepare, "cores", lambda: 1)
+    value = prepare.bench_prepare(2, megabytes=1)
+    assert value["prepared_megabytes"] >= 1
+    assert value["prepared_megabytes_per_second"] == value["prepared_by_processes"]["1"] > 0
+    prepare.write_lines(tmp_path / "one", 1)
+    prepare.write_lines(tmp_path / "two", 1)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 def test_repeats_must_be_positive(capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,11 +139,12 @@ def test_prepared_text_is_a_corpus_to_plan_with(
 
 def test_scores_say_how_well_they_rank_documents(told_json: Callable[..., Any]) -> None:
     found = {one["score"]: one for one in told_json("data", "scores", "damaged-prose")}
-    assert list(found) == ["truth", "compression", "perplexity"]
+    assert list(found) == ["truth", "compression", "perplexity", "length", "letters", "symbols"]
     assert found["truth"]["spearman_truth"] == pytest.approx(1.0)
     # measured: .934 and .999
     assert 0.9 < found["compression"]["spearman_truth"] < found["perplexity"]["spearman_truth"]
-    unknown = told_json("data", "scores", "prose")
+    unknown = told_json("data", "scores", "prose", "--only", "letters,compression")
+    assert [one["score"] for one in unknown] == ["letters", "compression"]
     assert [one["spearman_truth"] for one in unknown] == [None, None]
 
 
