@@ -43,7 +43,7 @@ MUTED = (
     "#882255",
     "#AA4499",
 )
-GREY = "#666666"
+GREY = GREY
 SMALL = 0.005  # residuals, in nats, below which thousandths are the unit
 
 
@@ -174,13 +174,13 @@ def _law_and_points(
     for strand, line in curves.groupby("strand"):
         colour = colours[int(strand)]
         axes.fill_between(
-            line[variable], line["low"], line["high"], color=colour, alpha=0.16, linewidth=0
+            line[variable], line["low"], line["high"], color=colour, alpha=BAND, linewidth=0
         )
-        axes.plot(line[variable], line["predicted"], ":", color=colour, linewidth=0.9)
+        axes.plot(line[variable], line["predicted"], ":", color=colour, linewidth=pt(0.9))
         inside = line["predicted"].where(line["inside"])
-        axes.plot(line[variable], inside, color=colour, linewidth=1.1)
+        axes.plot(line[variable], inside, color=colour, linewidth=pt(1.1))
     if _dense(data):
-        _traces(axes, points, response, colours, 1.0, linestyle="-", linewidth=3.2, alpha=0.3)
+        _traces(axes, points, response, colours, 1.0, linestyle="-", linewidth=pt(3.2), alpha=0.3)
     else:
         _marks(axes, points, variable, response, colours)
     held = points[points["kind"] == "held out"]
@@ -237,7 +237,7 @@ def _intervals(
     axes: "Axes", held: "pd.DataFrame", x: str, low: Any, high: Any, colours: list[Any]
 ) -> None:
     if 0 < len(held) < MANY_POINTS:
-        axes.vlines(held[x], low, high, colors=_of_points(held, colours), linewidth=0.8, zorder=2)
+        axes.vlines(held[x], low, high, colors=_of_points(held, colours), linewidth=pt(0.8), zorder=2)
 
 
 def _residuals(
@@ -252,9 +252,9 @@ def _residuals(
     largest = max(float(points[column].abs().max()), rms)
     scale = 1e-3 if not log and 0 < largest < SMALL else 1.0
     axes.axhspan(-rms / scale, rms / scale, color="#E4E4E4", linewidth=0, zorder=0)
-    axes.axhline(0, color=GREY, linewidth=0.7)
+    axes.axhline(0, color=GREY, linewidth=pt(0.7))
     if _dense(data):
-        _traces(axes, points, column, colours, scale, linewidth=0.9)
+        _traces(axes, points, column, colours, scale, linewidth=pt(0.9))
     else:
         _marks(axes, points, variable, column, colours, scale)
     base = held["predicted"].abs() / 100 if log else scale
@@ -272,7 +272,7 @@ def _residuals(
 
 def _rates(axes: "Axes", data: "pd.DataFrame", colours: list[Any]) -> None:
     for strand, line in data[data["kind"] == "curve"].groupby("strand"):
-        axes.plot(line[STEP], line["lr"], color=colours[int(strand)], linewidth=1.0)
+        axes.plot(line[STEP], line["lr"], color=colours[int(strand)], linewidth=pt(1.0))
     peak = data["lr"].max()
     axes.set_ylim(0, 1.05 * peak)
     axes.set_yticks([0, peak], ["0", f"{peak:.3g}"])

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure, ordered_colours, short_count
+from fits.figures.layout import across, grid, label_below, label_left, legend, row
+from fits.figures.plots import Figure
+from fits.figures.style import BAND, CATEGORIES, MARKS, ordered_colours, pt
+from fits.figures.ticks import short_count, values_axis
 from fits.rate_rule import Rule
 from fits.rate_transfer import MUP, SHOWN, STANDARD
 
@@ -37,12 +40,12 @@ def rate_figure(ends: pd.DataFrame, best: pd.DataFrame, corpus: str) -> Figure:
                 at = rows.groupby("lr")["loss_nats"].agg(["mean", "min", "max"])
                 axes.plot(at.index, at["mean"], ".-", color=colour, label=f"{width}")
                 axes.fill_between(
-                    at.index, at["min"], at["max"], color=colour, alpha=0.2, linewidth=0
+                    at.index, at["min"], at["max"], color=colour, alpha=BAND, linewidth=0
                 )
                 mine = best[_of(best, kind, tokens) & (best["width"] == width)]
                 axes.plot(
                     mine["best rate"], mine["least loss"], "D", color=colour,
-                    markeredgecolor="white", markersize=6,
+                    markeredgecolor="white", markersize=pt(6),
                 )  # fmt: skip
             axes.set_title(f"{SHOWN[kind]}, {short_count(tokens)} tokens")
             _rate_axis(axes, ends["lr"])
@@ -88,7 +91,7 @@ def best_rate_figure(best: pd.DataFrame, slopes: pd.DataFrame, base: int, rule: 
         for tokens, dashes in zip(lengths, ("--", ":", "-."), strict=False):
             axes.plot(
                 widths, [rule(int(one), tokens) for one in widths], color="black",
-                linestyle=dashes, linewidth=0.9, label=f"rule, {short_count(tokens)} tokens",
+                linestyle=dashes, linewidth=pt(0.9), label=f"rule, {short_count(tokens)} tokens",
             )  # fmt: skip
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
@@ -105,7 +108,7 @@ def best_rate_figure(best: pd.DataFrame, slopes: pd.DataFrame, base: int, rule: 
         "Black: the rule of the other studies. Rates of muP are those of the base width. Best "
         "rates at the edge of those tried are left out."
     )
-    return Figure("best_rate", caption, best, draw, (PAGE_INCHES, 2.8))
+    return Figure("best_rate", caption, best, draw, height=2.8)
 
 
 def _of(table: pd.DataFrame, kind: str, tokens: int) -> "pd.Series[bool]":

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure, ordered_colours
+from fits.figures.layout import label_below, label_left, legend, row
+from fits.figures.plots import Figure, held_out_mark
+from fits.figures.style import BAND, CATEGORIES, MARKS, ordered_colours, pt
+from fits.figures.ticks import step_axis
 from fits.rewarm import Measured
 from fits.rewarm_arms import CONSTANT, LENGTHS, PEAKS, STRONG, UNSEEN
 
@@ -42,10 +45,10 @@ def rate_figure(m: Measured) -> Figure:
                     rows = rows[rows["text"] == what]
                     axes.plot(rows["step"], rows["mean"], ".-", color=colour, label=label)
                     axes.fill_between(
-                        rows["step"], rows["min"], rows["max"], color=colour, alpha=0.15,
+                        rows["step"], rows["min"], rows["max"], color=colour, alpha=BAND,
                         linewidth=0,
                     )  # fmt: skip
-                _steps(axes)
+                step_axis(axes)
                 axes.set_ylabel(f"{texts[what]} (nats/token)")
             line[-1].legend(
                 title="rewarm to" if by == "peak" else "rewarm over", loc="center left",
@@ -61,7 +64,7 @@ def rate_figure(m: Measured) -> Figure:
         "and their range. Above by the peak that the rate is warmed to again, in units of the "
         "trunk's; below by the length of the rewarm, as a share of the continuation."
     )
-    return Figure("losses_by_rewarm", caption, data, draw, (PAGE_INCHES, 4.8))
+    return Figure("losses_by_rewarm", caption, data, draw, height=4.8)
 
 
 def replay_figure(table: pd.DataFrame, unions: Mapping[str, tuple[float, float]]) -> Figure:
@@ -77,19 +80,19 @@ def replay_figure(table: pd.DataFrame, unions: Mapping[str, tuple[float, float]]
             rows = table[table["shift"] == shift].sort_values("replay")
             axes.errorbar(
                 rows["new text"], rows["old text"], xerr=rows["new text sd"].fillna(0.0),
-                yerr=rows["old text sd"].fillna(0.0), fmt="o-", color=CATEGORIES[0], linewidth=1.0,
-                elinewidth=0.8,
+                yerr=rows["old text sd"].fillna(0.0), fmt="o-", color=CATEGORIES[0], linewidth=pt(1.0),
+                elinewidth=pt(0.8),
             )  # fmt: skip
             for _, row in rows.iterrows():
                 axes.annotate(
                     f"{100 * row['replay']:g} %", (row["new text"], row["old text"]),
-                    textcoords="offset points", xytext=(5, 4), fontsize=7,
+                    textcoords="offset points", xytext=(5, 4), fontsize="small",
                 )  # fmt: skip
             if shift in unions:
                 old, new = unions[shift]
-                axes.plot(new, old, "*", color=CATEGORIES[1], markersize=9)
+                axes.plot(new, old, "*", color=CATEGORIES[1], markersize=pt(9))
                 axes.annotate(
-                    "union", (new, old), textcoords="offset points", xytext=(6, -9), fontsize=7,
+                    "union", (new, old), textcoords="offset points", xytext=(6, -9), fontsize="small",
                     color=CATEGORIES[1],
                 )  # fmt: skip
             axes.margins(0.12)
@@ -102,7 +105,7 @@ def replay_figure(table: pd.DataFrame, unions: Mapping[str, tuple[float, float]]
         "(means over trunk seeds, bars their standard deviation), and of a run from scratch on the "
         "union of the texts."
     )
-    return Figure("replay", caption, table, draw, (PAGE_INCHES, 3.0))
+    return Figure("replay", caption, table, draw, height=3.0)
 
 
 def law_figure(m: Measured, found: "Mapping[str, OfText]") -> Figure:
@@ -135,7 +138,7 @@ def law_figure(m: Measured, found: "Mapping[str, OfText]") -> Figure:
                     points["step"], points["measured"], "o", color=colour, markerfacecolor=hollow
                 )
             axes.set_title(f"{what}: {law.text}")
-            _steps(axes)
+            step_axis(axes)
             axes.set_xlabel("steps since the transfer")
         panels[0].set_ylabel("loss (nats/token)")
         panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
@@ -144,13 +147,4 @@ def law_figure(m: Measured, found: "Mapping[str, OfText]") -> Figure:
         "The law of the loss curve (lines, mean over trunk seeds) and the losses (marks). Open "
         "marks are of the rewarm that no fitted arm had, of which only the rates were known."
     )
-    return Figure("law", caption, data, draw, (PAGE_INCHES, 2.8))
-
-
-def _steps(axes: "Axes") -> None:
-    """A logarithmic axis of steps that shows 0, the state before the continuation."""
-    from matplotlib.ticker import FuncFormatter
-
-    axes.set_xscale("symlog", linthresh=1.0)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.minorticks_off()
+    return Figure("law", caption, data, draw, height=2.8)

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure
+from fits.figures.layout import across, grid, label_left, legend, row
+from fits.figures.plots import Figure
+from fits.figures.style import CATEGORIES, DASHES, MARKS, pt
+from fits.figures.ticks import number_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,11 +42,11 @@ def rate_figure(rates: "RatesByCurve") -> Figure:
             axes.plot(rows["step"], rows["lr"], color=CATEGORIES[0])
             axes.set_title(name)
             axes.set_ylim(bottom=0)
-        canvas.supxlabel("step", fontsize=8.5)
-        canvas.supylabel("learning rate", fontsize=8.5)
+        canvas.supxlabel("step", fontsize="medium")
+        canvas.supylabel("learning rate", fontsize="medium")
 
     caption = "Schedules: the learning rate of every step."
-    return Figure("schedules", caption, table, draw, (PAGE_INCHES, 2.6))
+    return Figure("schedules", caption, table, draw, height=2.6)
 
 
 def loss_figure(
@@ -65,8 +68,8 @@ def loss_figure(
             for k, (name, colour) in enumerate(zip(mine, CATEGORIES, strict=False)):
                 rows = table[table["curve"] == name]
                 at = {"color": colour, "zorder": 3 - 0.1 * k}  # the first lies on top
-                axes.plot(rows["step"], rows["loss_nats"], ".", markersize=2.5, **at)
-                axes.plot(rows["step"], rows[law], linewidth=0.9, label=name, **at)
+                axes.plot(rows["step"], rows["loss_nats"], ".", markersize=pt(2.5), **at)
+                axes.plot(rows["step"], rows[law], linewidth=pt(0.9), label=name, **at)
             axes.set_title(title)
             axes.set_xlabel("step")
             axes.legend()
@@ -76,7 +79,7 @@ def loss_figure(
         f"Loss on {corpus}, mean over seeds (points), and {law}, the law that misses unseen curves "
         "least, fitted to the mean of the curves on the left (lines)."
     )
-    return Figure("loss_curves", caption, table, draw, (PAGE_INCHES, 3.2))
+    return Figure("loss_curves", caption, table, draw, height=3.2)
 
 
 def curve_figure(
@@ -100,13 +103,13 @@ def curve_figure(
                 rows["step"], low, high, color="#CCCCCC", linewidth=0, label="range of seeds"
             )
             for law, colour in zip(laws, CATEGORIES, strict=False):
-                axes.plot(rows["step"], rows[f"{law} error"], color=colour, linewidth=1, label=law)
+                axes.plot(rows["step"], rows[f"{law} error"], color=colour, linewidth=pt(1), label=law)
             axes.set_title(f"{name}, fitted" if name in fitted else name)
             axes.set_xscale("log")
             axes.set_ylim(-_MOST, _MOST)
             _step_ticks(axes)
-        canvas.supxlabel("step", fontsize=8.5)
-        canvas.supylabel("predicted less measured (% of the loss)", fontsize=8.5)
+        canvas.supxlabel("step", fontsize="medium")
+        canvas.supylabel("predicted less measured (% of the loss)", fontsize="medium")
         handles, labels = next(iter(panels.values())).get_legend_handles_labels()
         canvas.legend(handles, labels, loc="outside upper center", ncols=5)
 
@@ -115,7 +118,7 @@ def curve_figure(
         "predicted less measured, in % of the loss, along these and unseen curves; grey, the range "
         f"of the seeds. Beyond {_MOST:g} % not shown."
     )
-    return Figure("law_curves", caption, table, draw, (PAGE_INCHES, 4.2))
+    return Figure("law_curves", caption, table, draw, height=4.2)
 
 
 def error_figure(missed: pd.DataFrame, ranked: Sequence[str]) -> Figure:
@@ -134,11 +137,11 @@ def error_figure(missed: pd.DataFrame, ranked: Sequence[str]) -> Figure:
                 at = place + (k - (len(laws) - 1) / 2) * width
                 axes.plot(
                     [at] * len(rows), rows["curve_error"], marker, color=colour, alpha=0.5,
-                    markersize=3, markeredgewidth=0, label=law if place == 0 else None,
+                    markersize=pt(3), markeredgewidth=0, label=law if place == 0 else None,
                 )  # fmt: skip
                 mean = rows["curve_error"].mean()
-                axes.hlines(mean, at - width * 0.4, at + width * 0.4, color=colour, linewidth=1.8)
-        axes.set_xticks(range(len(names)), shown, fontsize=7)
+                axes.hlines(mean, at - width * 0.4, at + width * 0.4, color=colour, linewidth=pt(1.8))
+        axes.set_xticks(range(len(names)), shown, fontsize="small")
         axes.grid(visible=False, axis="x")
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -169,4 +172,4 @@ def _step_ticks(axes: "Axes") -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="x", labelsize=6)
+    axes.tick_params(axis="x", labelsize=pt(6))

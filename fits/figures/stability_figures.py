@@ -6,7 +6,10 @@ import pandas as pd
 
 from fits.dip_arms import ALL, BEST, CLEAN, MIXED, PLAIN, SAME, SUBSET, SUBSET_BEST
 from fits.dips import Measured, Of
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure
+from fits.figures.layout import label_below, legend, row
+from fits.figures.plots import Figure
+from fits.figures.style import BAND, CATEGORIES, DASHES, pt
+from fits.figures.ticks import step_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,14 +44,14 @@ def curve_figure(m: Measured) -> Figure:
                 for arm, colour in _COLOURS.items():
                     rows = data[(data["arm"] == arm) & (data["text"] == text)]
                     rows = rows[rows["measure"] == of]
-                    axes.plot(rows["step"], rows["mean"], color=colour, label=arm, linewidth=1.1)
+                    axes.plot(rows["step"], rows["mean"], color=colour, label=arm, linewidth=pt(1.1))
                     axes.fill_between(
-                        rows["step"], rows["min"], rows["max"], color=colour, alpha=0.12,
+                        rows["step"], rows["min"], rows["max"], color=colour, alpha=BAND,
                         linewidth=0,
                     )  # fmt: skip
-                _steps(axes)
+                step_axis(axes)
                 for k in range(1, m.passes):
-                    axes.axvline(k * m.first, color="black", linewidth=0.5, linestyle=":")
+                    axes.axvline(k * m.first, color="black", linewidth=pt(0.5), linestyle=":")
                 if of == "accuracy":
                     axes.set_title(f"{text} text: {corpus}")
                 else:
@@ -61,7 +64,7 @@ def curve_figure(m: Measured) -> Figure:
         "over trunk seeds and their range. Step 0 is the state before the switch; dotted lines: "
         "a pass ends, and repeated arms read its windows again."
     )
-    return Figure("curves", caption, data, draw, (PAGE_INCHES, 4.6))
+    return Figure("curves", caption, data, draw, height=4.6)
 
 
 def gap_figure(dips: pd.DataFrame) -> Figure:
@@ -84,9 +87,9 @@ def gap_figure(dips: pd.DataFrame) -> Figure:
                 )
                 axes.annotate(
                     _return(row), (1.02, place), xycoords=("axes fraction", "data"), va="center",
-                    fontsize=7,
+                    fontsize="small",
                 )  # fmt: skip
-            axes.axvline(0.0, color="black", linewidth=0.7)
+            axes.axvline(0.0, color="black", linewidth=pt(0.7))
             axes.set_yticks(range(len(arms)), arms)
             axes.set_xlabel("points of accuracy lost")
             axes.set_title(f"{text} text")
@@ -97,7 +100,7 @@ def gap_figure(dips: pd.DataFrame) -> Figure:
         "(left of 0: it never fell below its start), and the step by which half of that was back, "
         "where all seeds came so far."
     )
-    return Figure("depths", caption, rows, draw, (PAGE_INCHES, 2.8))
+    return Figure("depths", caption, rows, draw, height=2.8)
 
 
 def trade_figure(ends: pd.DataFrame) -> Figure:
@@ -112,7 +115,7 @@ def trade_figure(ends: pd.DataFrame) -> Figure:
         for _, row in data.iterrows():
             colour, mark = _MARKS[row["arm"]]
             axes.plot(
-                row["domain"], row["general"], mark, color=colour, label=row["arm"], markersize=6
+                row["domain"], row["general"], mark, color=colour, label=row["arm"], markersize=pt(6)
             )
         axes.margins(0.1)
         axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
@@ -130,12 +133,3 @@ def _return(row: "pd.Series[Any]") -> str:
     if row["not back"]:
         return f"not back: {row['not back']} of {row['dips']}"
     return f"half back at {row['back']:.0f}"
-
-
-def _steps(axes: "Axes") -> None:
-    """A logarithmic axis of steps that shows 0, the state before the switch."""
-    from matplotlib.ticker import FuncFormatter
-
-    axes.set_xscale("symlog", linthresh=1.0)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.minorticks_off()
