@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fits.figures.layout import legend, row
+from fits.figures.layout import legend, abreast
 from fits.figures.plots import Figure
 from fits.figures.style import BAND, CATEGORIES, DASHES, GREY, pt
 
@@ -65,7 +65,7 @@ def adaptive_figure(
     ends = [one.steps[-1] for one in wider if one.way == ADAPTIVE]
 
     def draw(canvas: "Canvas") -> None:
-        left, right = row(canvas, 2)
+        left, right = abreast(canvas, 2)
         for way, colour, dash in zip(ways, CATEGORIES, DASHES, strict=False):
             own = data[data["way"] == way]
             here, there = (own[own["grid"] == name] for name in ("default", "more seeds"))

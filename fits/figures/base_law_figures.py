@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fits.figures.layout import legend, row
+from fits.figures.layout import legend, abreast
 from fits.figures.plots import Figure
 from fits.figures.style import CATEGORIES, MARKS, ordered_colours, pt
 from fits.figures.ticks import flop_axis, loss_axis, short_count, token_axis
@@ -32,7 +32,7 @@ def law_figure(grid: pd.DataFrame, law: Fit, larger: pd.DataFrame | None, corpus
     data["relative_error"] = data["law"] / data["loss_nats"] - 1
 
     def draw(canvas: "Canvas") -> None:
-        left, right = row(canvas, 2, ratios=(1.2, 1))
+        left, right = abreast(canvas, 2, ratios=(1.2, 1))
         sizes = sorted(data["n_params"].unique())
         for size, colour in zip(sizes, ordered_colours(len(sizes)), strict=True):
             rows = data[data["n_params"] == size]

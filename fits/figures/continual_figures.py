@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fits.critical import fraction
-from fits.figures.layout import entries, label_below, label_left, legend, row
+from fits.figures.layout import entries, label_below, label_left, legend, abreast
 from fits.figures.plots import Figure, curves_with_band, fit_with_band, held_out_mark
 from fits.figures.style import CATEGORIES, GREY, MARKS, pt
 from fits.figures.ticks import short_count, token_axis
@@ -25,7 +25,7 @@ def general_loss_figure(table: pd.DataFrame, general: str, eps: Sequence[float])
     sizes = sorted(loss["n_params"].unique())
 
     def draw(canvas: "Canvas") -> None:
-        panels = row(canvas, len(sizes), "xy")
+        panels = abreast(canvas, len(sizes), "xy")
         for axes, size in zip(panels, sizes, strict=True):
             here = loss[loss["n_params"] == size]
             curves_with_band(axes, here, "tokens", "change", "ratio", _ratio_label)
@@ -34,7 +34,7 @@ def general_loss_figure(table: pd.DataFrame, general: str, eps: Sequence[float])
             axes.set_xscale("log")
             axes.set_title(f"{short_count(size)} parameters, {_seeds(here)}")
             token_axis(axes)
-        label_below(canvas, "tokens of continual pre-training")
+        label_below(canvas, "tokens since the branch")
         label_left(canvas, "change of general\nloss (nats/token)")
         legend(canvas, title="domain share R")
         inner = loss[loss["ratio"] < 1]["change"]
@@ -57,7 +57,7 @@ def ratio_figure(fits: Sequence[Fit], table: pd.DataFrame, general: str, domain:
     sizes = sorted({one.group["n_params"] for one in fits})
 
     def draw(canvas: "Canvas") -> None:
-        panels = row(canvas, 2)
+        panels = abreast(canvas, 2)
         for axes, corpus in zip(panels, (domain, general), strict=True):
             for size, colour, mark in zip(sizes, CATEGORIES, MARKS, strict=False):
                 for one in fits:
@@ -88,7 +88,7 @@ def critical_figure(read: pd.DataFrame, grid: Sequence[float], laws: Sequence[Fi
     inner = [ratio for ratio in grid if 0 < ratio < 1]
 
     def draw(canvas: "Canvas") -> None:
-        panels = row(canvas, len(tolerances), "xy")
+        panels = abreast(canvas, len(tolerances), "xy")
         for axes, eps in zip(panels, tolerances, strict=True):
             here = read[read["eps"] == eps]
             sizes = sorted(here["n_params"].unique())
@@ -104,7 +104,7 @@ def critical_figure(read: pd.DataFrame, grid: Sequence[float], laws: Sequence[Fi
             token_axis(axes)
             for end in (inner[0], inner[-1]):
                 axes.axhline(end, color=GREY, linewidth=pt(0.7), linestyle=":")
-        label_below(canvas, "horizon (tokens of continual pre-training)")
+        label_below(canvas, "horizon (tokens since the branch)")
         panels[0].set_ylim(0, 1)
         label_left(canvas, "critical mixture ratio")
         legend(canvas)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fits.figures.layout import label_left, legend, row
+from fits.figures.layout import label_left, legend, abreast
 from fits.figures.plots import Figure, held_out_mark
 from fits.figures.style import CATEGORIES, MARKS, pt
 from fits.figures.ticks import short_count, token_axis
@@ -45,7 +45,7 @@ def critical_arms_figure(
     colours = dict(zip(labels, zip(CATEGORIES, MARKS, strict=True), strict=False))
 
     def draw(canvas: "Canvas") -> None:
-        left, right = row(canvas, 2, "y")
+        left, right = abreast(canvas, 2, "y")
         measured = data[data["kind"] == "measured"]
         smallest = measured["n_params"].min()
         here = measured[measured["n_params"] == smallest]
@@ -57,7 +57,7 @@ def critical_arms_figure(
             left.plot([], [], mark, linestyle="-", color=colour, label=labels[arm])
         left.set_xscale("log")
         token_axis(left)
-        left.set_xlabel("horizon (tokens)")
+        left.set_xlabel("horizon (tokens since the branch)")
         label_left(canvas, "critical mixture ratio")
         left.set_title(f"{short_count(smallest)} parameters")
         left.set_ylim(0, 1)

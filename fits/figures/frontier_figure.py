@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fits.figures.layout import legend, row
+from fits.figures.layout import legend, abreast
 from fits.figures.plots import Figure
 from fits.figures.style import BAND, CATEGORIES, MARKS, ordered_colours, pt
 from fits.figures.ticks import flop_axis, loss_axis, short_count, short_power, token_axis
@@ -25,7 +25,7 @@ def frontier_figure(frontier: "Frontier") -> Figure:
     data = _data(frontier)
 
     def draw(canvas: "Canvas") -> None:
-        left, right = row(canvas, 2, ratios=(1.15, 1))
+        left, right = abreast(canvas, 2, ratios=(1.15, 1))
         (_isoflop_curves if isoflop else _training_curves)(left, frontier)
         left.set_ylabel("loss (nats/token)" if _in_nats(frontier) else frontier.loss_name)
         _power_laws(right, frontier)

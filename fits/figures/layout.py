@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 NARROW = 40.0  # ems of a canvas below which panels are stacked
 PANEL_ROOM = 19.0  # ems that a panel keeps beside a legend
+FEW = 3  # entries from which a legend is worth a place beside the panels
 
 
 def ems(canvas: "Canvas") -> float:
     """Width of a canvas in ems of the type in use."""
     import matplotlib as mpl
 
-    return float(72 * canvas.get_figwidth() / mpl.rcParams["font.size"])
+    inches = canvas.bbox.width / canvas.dpi  # a subfigure's own
+    return float(72 * inches / mpl.rcParams["font.size"])
 
 
 def narrow(canvas: "Canvas") -> bool:
@@ -31,7 +33,7 @@ def narrow(canvas: "Canvas") -> bool:
     return ems(canvas) < NARROW
 
 
-def row(canvas: "Canvas", count: int, share: str = "", ratios: Sequence[float] = ()) -> list[Any]:
+def abreast(canvas: "Canvas", count: int, share: str = "", ratios: Sequence[float] = ()) -> list[Any]:
     """`count` panels side by side, or below each other on a narrow canvas.
 
     share: "x", "y" or "xy", axes in common; ratios: widths where they stand side by side.
@@ -107,7 +109,8 @@ def legend(
     specs = [axes.get_subplotspec() for axes in canvas.axes]
     panels = max(spec.get_gridspec().ncols for spec in specs if spec is not None)
     room = ems(canvas)
-    if room - max(widest, _text_ems(title or "")) >= PANEL_ROOM * panels:
+    beside = room - max(widest, _text_ems(title or "")) >= PANEL_ROOM * panels
+    if beside and len(labels) >= FEW:
         canvas.legend(handles, labels, title=title, loc="outside right upper", alignment="left")
         return
     count = _columns(labels, room)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fits.comparing import Comparison
 from fits.engine.uncertainty import mean_interval
-from fits.figures.layout import label_below, label_left, legend, row
+from fits.figures.layout import label_below, label_left, legend, abreast
 from fits.figures.plots import Figure
 from fits.figures.style import BAND, CATEGORIES, GREY, MARKS, pt
 from fits.figures.ticks import values_axis
@@ -29,7 +29,7 @@ def interaction_figure(ends: pd.DataFrame, shape: str, average: str, text: str) 
     sides = _sides(rows)
 
     def draw(canvas: "Canvas") -> None:
-        panels = row(canvas, max(1, len(sides)))
+        panels = abreast(canvas, max(1, len(sides)))
         for axes, (side, peak) in zip(panels, sides.items(), strict=False):
             here = rows[rows["side"] == side]
             places = sorted(here["end_ratio"].unique())
@@ -69,6 +69,7 @@ def gain_figure(table: pd.DataFrame, shape: str, ranked: Mapping[str, Comparison
 
     def draw(canvas: "Canvas") -> None:
         axes = canvas.subplots()
+        shown: dict[str, str] = {}
         for (side, peak), colour, mark in zip(sides.items(), CATEGORIES, MARKS, strict=False):
             here = rows[rows["side"] == side]
             for end, part in here.groupby("end_ratio"):
@@ -83,7 +84,10 @@ def gain_figure(table: pd.DataFrame, shape: str, ranked: Mapping[str, Comparison
                 if found is not None and name in found.fits:
                     law = found.fits[name]
                     values: Any = law.law.predict(law.params, {"end_ratio": line})
-                    axes.plot(line, values, style, color=colour, label=law.law.formula)
+                    axes.plot(line, values, style, color=colour)
+                    shown[law.law.formula] = style
+        for formula, style in shown.items():
+            axes.plot([], [], style, color=GREY, label=formula)
         axes.axhline(0.0, color="black", linewidth=pt(0.7))
         axes.set_xlabel("end rate / peak")
         axes.set_ylabel("gain (nats/token)")

@@ -6,9 +6,9 @@ import pandas as pd
 
 from fits.dip_arms import ALL, BEST, CLEAN, MIXED, PLAIN, SAME, SUBSET, SUBSET_BEST
 from fits.dips import Measured, Of
-from fits.figures.layout import label_below, legend, row
+from fits.figures.layout import label_below, legend, abreast
 from fits.figures.plots import Figure
-from fits.figures.style import BAND, CATEGORIES, DASHES, pt
+from fits.figures.style import BAND, CATEGORIES, DASHES, MARKS, pt
 from fits.figures.ticks import step_axis
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 SHOWN = (PLAIN, SUBSET, SUBSET_BEST, MIXED, ALL, SAME)
 _COLOURS = dict(zip(SHOWN, (*CATEGORIES[:5], CATEGORIES[6]), strict=True))
 _MARKS = {
-    **{arm: (colour, "o") for arm, colour in _COLOURS.items()},
-    BEST: (_COLOURS[SUBSET_BEST], "^"),
-    CLEAN: (CATEGORIES[5], "s"),
+    **{arm: (_COLOURS[arm], mark) for arm, mark in zip(SHOWN, MARKS, strict=False)},
+    BEST: (_COLOURS[SUBSET_BEST], "v"),
+    CLEAN: (CATEGORIES[5], "X"),
 }
 _MEASURES: dict[Of, str] = {"accuracy": "accuracy", "loss_nats": "loss (nats/token)"}
 
@@ -41,10 +41,10 @@ def curve_figure(m: Measured) -> Figure:
         panels = canvas.subplots(2, 2, sharex=True)
         for line, (of, label) in zip(panels, _MEASURES.items(), strict=True):
             for axes, (text, corpus) in zip(line, texts.items(), strict=True):
-                for arm, colour in _COLOURS.items():
+                for (arm, colour), dash in zip(_COLOURS.items(), DASHES, strict=False):
                     rows = data[(data["arm"] == arm) & (data["text"] == text)]
                     rows = rows[rows["measure"] == of]
-                    axes.plot(rows["step"], rows["mean"], color=colour, label=arm, linewidth=pt(1.1))
+                    axes.plot(rows["step"], rows["mean"], color=colour, linestyle=dash, label=arm)
                     axes.fill_between(
                         rows["step"], rows["min"], rows["max"], color=colour, alpha=BAND,
                         linewidth=0,
@@ -57,14 +57,14 @@ def curve_figure(m: Measured) -> Figure:
                 else:
                     axes.set_xlabel("steps since the switch")
             line[0].set_ylabel(label)
-        panels[0][1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        legend(canvas)
 
     caption = (
         "Accuracy of the next token and loss on general text and on clean text of the domain: mean "
         "over trunk seeds and their range. Step 0 is the state before the switch; dotted lines: "
         "a pass ends, and repeated arms read its windows again."
     )
-    return Figure("curves", caption, data, draw, height=4.6)
+    return Figure("curves", caption, data, draw, 4.4, 4.2)
 
 
 def gap_figure(dips: pd.DataFrame) -> Figure:
@@ -76,7 +76,7 @@ def gap_figure(dips: pd.DataFrame) -> Figure:
     arms = list(dict.fromkeys(rows["arm"]))
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, 2, sharey=True)
+        panels = abreast(canvas, 2, "y")
         for axes, text in zip(panels, ("general", "domain"), strict=True):
             mine = rows[rows["text"] == text].set_index("arm")
             for place, arm in enumerate(arms):
@@ -91,16 +91,16 @@ def gap_figure(dips: pd.DataFrame) -> Figure:
                 )  # fmt: skip
             axes.axvline(0.0, color="black", linewidth=pt(0.7))
             axes.set_yticks(range(len(arms)), arms)
-            axes.set_xlabel("points of accuracy lost")
             axes.set_title(f"{text} text")
         panels[0].invert_yaxis()
+        label_below(canvas, "points of accuracy lost")
 
     caption = (
         "How far accuracy falls at first, by arm: mean over trunk seeds with 95 % t intervals "
         "(left of 0: it never fell below its start), and the step by which half of that was back, "
         "where all seeds came so far."
     )
-    return Figure("depths", caption, rows, draw, height=2.8)
+    return Figure("depths", caption, rows, draw, 2.6, 4.6)
 
 
 def trade_figure(ends: pd.DataFrame) -> Figure:
@@ -115,15 +115,15 @@ def trade_figure(ends: pd.DataFrame) -> Figure:
         for _, row in data.iterrows():
             colour, mark = _MARKS[row["arm"]]
             axes.plot(
-                row["domain"], row["general"], mark, color=colour, label=row["arm"], markersize=pt(6)
+                row["domain"], row["general"], mark, color=colour, label=row["arm"], markersize=pt(5)
             )
         axes.margins(0.1)
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        legend(canvas)
         axes.set_xlabel("loss on the domain (nats/token)")
         axes.set_ylabel("loss on general text\n(nats/token)")
 
     caption = "Both losses of the last state by arm, means over trunk seeds: lower left is better."
-    return Figure("trade", caption, data, draw, (PAGE_INCHES * 0.6, 2.8))
+    return Figure("trade", caption, data, draw, column_height=3.0, columns=1)
 
 
 def _return(row: "pd.Series[Any]") -> str:

@@ -115,6 +115,7 @@ def _settings(points: float) -> dict[str, Any]:
         "font.family": "DejaVu Sans",
         "font.size": points,
         "figure.titlesize": points,
+        "figure.labelsize": points,
         "axes.titlesize": points,
         "axes.labelsize": points,
         "legend.fontsize": small,
@@ -150,8 +151,8 @@ def _settings(points: float) -> dict[str, Any]:
         "legend.labelspacing": 0.35,
         "legend.borderpad": 0.2,
         "figure.constrained_layout.use": True,
-        "figure.constrained_layout.w_pad": 0.03 * scale,
-        "figure.constrained_layout.h_pad": 0.03 * scale,
+        "figure.constrained_layout.w_pad": 0.05 * scale,
+        "figure.constrained_layout.h_pad": 0.05 * scale,
         "figure.dpi": 100,
         "savefig.dpi": 200,
         "text.parse_math": False,  # names come from tables: a $ in one is a $
