@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fits.figures.layout import legend, abreast
+from fits.figures.layout import abreast, legend
 from fits.figures.plots import Figure
-from fits.figures.style import BAND, CATEGORIES, DASHES, GREY, pt
+from fits.figures.style import CATEGORIES, DASHES, GREY, pt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

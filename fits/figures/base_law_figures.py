@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fits.figures.layout import legend, abreast
+from fits.figures.layout import abreast, legend
 from fits.figures.plots import Figure
 from fits.figures.style import CATEGORIES, MARKS, ordered_colours, pt
 from fits.figures.ticks import flop_axis, loss_axis, short_count, token_axis

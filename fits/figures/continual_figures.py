@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fits.critical import fraction
-from fits.figures.layout import entries, label_below, label_left, legend, abreast
+from fits.figures.layout import abreast, entries, label_below, label_left, legend, narrow
 from fits.figures.plots import Figure, curves_with_band, fit_with_band, held_out_mark
 from fits.figures.style import CATEGORIES, GREY, MARKS, pt
 from fits.figures.ticks import short_count, token_axis
@@ -32,7 +32,8 @@ def general_loss_figure(table: pd.DataFrame, general: str, eps: Sequence[float])
             for tolerance in eps:
                 axes.axhline(tolerance, color=GREY, linewidth=pt(0.7), linestyle="--")
             axes.set_xscale("log")
-            axes.set_title(f"{short_count(size)} parameters, {_seeds(here)}")
+            between = " " if narrow(canvas) else "\n"
+            axes.set_title(f"{short_count(size)} parameters,{between}{_seeds(here)}")
             token_axis(axes)
         label_below(canvas, "tokens since the branch")
         label_left(canvas, "change of general\nloss (nats/token)")

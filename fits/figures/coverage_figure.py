@@ -40,7 +40,12 @@ def coverage_figure(rows: Sequence[Coverage]) -> Figure:
                     max(100 * o.error_bar[1] - s, 0.0) for s, o in zip(share, own, strict=True)
                 ]
                 colour = CATEGORIES[j % len(CATEGORIES)]
-                style = {"fmt": MARKS[j % len(MARKS)], "markersize": pt(3), "elinewidth": pt(0.7), "color": colour}
+                style = {
+                    "fmt": MARKS[j % len(MARKS)],
+                    "markersize": pt(3),
+                    "elinewidth": pt(0.7),
+                    "color": colour,
+                }
                 axes.errorbar(share, at, xerr=[below, above], label=name, **style)
             axes.set_xlim(100 * LOWEST, 100.5)
             axes.grid(axis="y", visible=False)

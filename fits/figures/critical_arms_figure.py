@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fits.figures.layout import label_left, legend, abreast
+from fits.figures.layout import abreast, label_left, legend
 from fits.figures.plots import Figure, held_out_mark
 from fits.figures.style import CATEGORIES, MARKS, pt
 from fits.figures.ticks import short_count, token_axis

@@ -12,7 +12,7 @@ from fits.engine.objective import objective
 from fits.errors import Refused
 from fits.figures.layout import legend, legend_inches
 from fits.figures.plots import Figure, held_out_mark
-from fits.figures.shown import CURVE, STEP, held_names, short, shown, variable_shown, wide
+from fits.figures.shown import STEP, held_names, short, shown, variable_shown, wide
 from fits.figures.style import (
     BAND,
     CATEGORIES,
@@ -126,11 +126,11 @@ def _figure(
     group = ", ".join(f"{key} {short(value)}" for key, value in one.group.items())
     of = f"{group}: " if group and len(fits) == 1 else ""
     caption = (
-        f"{of}{law.title}: {law.formula} ({law.source}). Lines are the law, dotted where the curve has "
-        f"no fitted point; shaded is {100 * one.level:g} % of {_BANDS[band]}. Open marks were held "
-        "out, with the interval of a new observation. Below, observed less predicted; shaded is "
-        "its root mean square over the fitted points; dotted, where runs were repeated, the standard "
-        "deviation of one."
+        f"{of}{law.title}: {law.formula} ({law.source}). Lines are the law, dotted where the curve "
+        f"has no fitted point; shaded is {100 * one.level:g} % of {_BANDS[band]}. Open marks were "
+        "held out, with the interval of a new observation. Below, observed less predicted; shaded "
+        "is its root mean square over the fitted points; dotted, where runs were repeated, the "
+        "standard deviation of one."
     )
     name = one.label() if len(fits) == 1 else one.name or one.law_name
     height = 0.72 * sum(heights)
@@ -214,13 +214,13 @@ def _marks(
     """Filled marks for what was fitted, open ones for what was held out."""
     size = pt(3.7 if len(points) < MANY_POINTS else 2.2) ** 2
     marks = _marks_of(points, colours)
-    for (kind, strand), rows in points.groupby(["kind", "strand"]):
+    shape = points["strand"].map(lambda strand: marks[int(strand)])
+    for (kind, mark), rows in points.groupby(["kind", shape]):
         edge = _of_points(rows, colours)
         look: dict[str, Any] = {"s": size, "facecolors": edge, "linewidths": 0}
         if kind == "held out":
             look = {"s": 1.4 * size, "facecolors": "white", "linewidths": pt(0.9)}
-        look["marker"] = marks[int(strand)]
-        axes.scatter(rows[x], rows[y] / scale, edgecolors=edge, zorder=3, **look)
+        axes.scatter(rows[x], rows[y] / scale, marker=mark, edgecolors=edge, zorder=3, **look)
 
 
 def _traces(
@@ -238,7 +238,9 @@ def _intervals(
     axes: "Axes", held: "pd.DataFrame", x: str, low: Any, high: Any, colours: list[Any]
 ) -> None:
     if 0 < len(held) < MANY_POINTS:
-        axes.vlines(held[x], low, high, colors=_of_points(held, colours), linewidth=pt(0.8), zorder=2)
+        axes.vlines(
+            held[x], low, high, colors=_of_points(held, colours), linewidth=pt(0.8), zorder=2
+        )
 
 
 def _residuals(
@@ -254,7 +256,7 @@ def _residuals(
     scale = 1e-3 if not log and 0 < largest < SMALL else 1.0
     axes.axhspan(-rms / scale, rms / scale, color=FAINT, linewidth=0, zorder=0)
     axes.axhline(0, color=GREY, linewidth=pt(0.7))
-    noise = repeats_sd(points, column, _places(one, data))
+    noise = repeats_sd(points, column, _places(one))
     if noise is not None:
         for end in (-noise, noise):
             axes.axhline(end / scale, color=GREY, linewidth=pt(0.7), linestyle=":")
@@ -277,9 +279,9 @@ def _residuals(
     axes.set_ylabel(f"residual\n({measure})" if measure else "residual")
     said = f"rms {rms:.2g} {unit}".strip()
     if noise is not None:
-        said += f", of repeats {noise:.2g} {unit}".rstrip()
+        said += f" (repeats {noise:.2g})"
     if len(held):
-        said += f"; {'dotted' if _dense(data) else '○'} held out, worst {100 * worst:.2g} %"
+        said += f"; {'dotted' if _dense(data) else '○'} worst {100 * worst:.2g} %"
     axes.set_title(said, fontsize="small", loc="right", pad=pt(2))
 
 
@@ -292,10 +294,10 @@ def _rates(axes: "Axes", data: "pd.DataFrame", colours: list[Any]) -> None:
     axes.set_ylabel("rate")
 
 
-def _places(one: Fit, data: "pd.DataFrame") -> list[str]:
+def _places(one: Fit) -> list[str]:
     """Columns in which runs that were repeated are alike."""
-    names = [CURVE, STEP] if one.law.rates else [v.name for v in one.law.variables]
-    return [*names, one.law.per] if one.law.groups else names
+    names = [STEP] if one.law.rates else [v.name for v in one.law.variables]
+    return [*names, "strand"]  # of its own group or learning-rate curve
 
 
 def repeats_sd(points: "pd.DataFrame", column: str, places: Sequence[str]) -> float | None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fits.figures.layout import legend, abreast
+from fits.figures.layout import abreast, legend
 from fits.figures.plots import Figure
 from fits.figures.style import BAND, CATEGORIES, MARKS, ordered_colours, pt
 from fits.figures.ticks import flop_axis, loss_axis, short_count, short_power, token_axis
@@ -109,13 +109,14 @@ def _training_curves(axes: "Axes", frontier: "Frontier") -> None:
     for edge, style in ((False, "-"), (True, ":")):
         # one line with gaps, so that no stretch is joined across another's
         loss = frontier.optima["loss_opt"].where(frontier.optima["edge"] == edge)
+        stretch = loss.notna() & loss.shift().notna()
         axes.plot(
             frontier.optima["budget_flop"],
             loss,
             style,
             color=CATEGORIES[1],
             linewidth=pt(2.0),
-            label=("on the edge" if edge else "envelope") if loss.notna().any() else None,
+            label=("on the edge" if edge else "envelope") if stretch.any() else None,
         )
     axes.set_xlabel("training FLOP")
     axes.set_title(f"{short_count(sizes[0])} (dark) to {short_count(sizes[-1])} parameters")

@@ -6,14 +6,18 @@ room, else above them: never on them, where it could cover what was measured.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure, SubFigure
+
+    Canvas = Figure | SubFigure
+
+Name = TypeVar("Name")
 
 NARROW = 40.0  # ems of a canvas below which panels are stacked
 PANEL_ROOM = 19.0  # ems that a panel keeps beside a legend
@@ -33,15 +37,23 @@ def narrow(canvas: "Canvas") -> bool:
     return ems(canvas) < NARROW
 
 
-def abreast(canvas: "Canvas", count: int, share: str = "", ratios: Sequence[float] = ()) -> list[Any]:
+def abreast(
+    canvas: "Canvas", count: int, share: str = "", ratios: Sequence[float] = ()
+) -> list[Any]:
     """`count` panels side by side, or below each other on a narrow canvas.
 
     share: "x", "y" or "xy", axes in common; ratios: widths where they stand side by side.
     """
-    common = {"sharex": "x" in share, "sharey": "y" in share, "squeeze": False}
+    common: dict[str, Any] = {"sharex": "x" in share, "sharey": "y" in share, "squeeze": False}
     if narrow(canvas):
         return list(canvas.subplots(count, 1, **common)[:, 0])
     return list(canvas.subplots(1, count, width_ratios=ratios or None, **common)[0])
+
+
+def halves(canvas: "Canvas", down: bool) -> "list[SubFigure]":
+    """Two parts of a canvas, each with a legend of its own: below each other, or side by side."""
+    parts: Any = canvas.subfigures(2, 1) if down else canvas.subfigures(1, 2)
+    return list(parts)
 
 
 def across(canvas: "Canvas", most: int, least_ems: float) -> int:
@@ -51,11 +63,11 @@ def across(canvas: "Canvas", most: int, least_ems: float) -> int:
 
 def grid(
     canvas: "Canvas",
-    names: Sequence[str],
+    names: Sequence[Name],
     columns: int,
     sharex: bool = True,
     sharey: bool = True,
-) -> "dict[str, Axes]":
+) -> "dict[Name, Axes]":
     """Axes by name, in rows of `columns`; places that are left over stay empty.
 
     A panel above an empty place shows its own ticks.
@@ -110,7 +122,7 @@ def legend(
     panels = max(spec.get_gridspec().ncols for spec in specs if spec is not None)
     room = ems(canvas)
     beside = room - max(widest, _text_ems(title or "")) >= PANEL_ROOM * panels
-    if beside and len(labels) >= FEW:
+    if beside and len(labels) >= FEW and not narrow(canvas):
         canvas.legend(handles, labels, title=title, loc="outside right upper", alignment="left")
         return
     count = _columns(labels, room)

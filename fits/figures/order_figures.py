@@ -8,7 +8,7 @@ import pandas as pd
 
 from fits.comparing import Comparison
 from fits.engine.uncertainty import mean_interval
-from fits.figures.layout import label_below, label_left, legend, abreast
+from fits.figures.layout import abreast, label_below, label_left, legend
 from fits.figures.plots import Figure
 from fits.figures.style import BAND, CATEGORIES, GREY, MARKS, pt
 from fits.figures.ticks import values_axis
@@ -33,9 +33,7 @@ def interaction_figure(ends: pd.DataFrame, shape: str, average: str, text: str) 
         for axes, (side, peak) in zip(panels, sides.items(), strict=False):
             here = rows[rows["side"] == side]
             places = sorted(here["end_ratio"].unique())
-            for order, colour, mark in zip(
-                (UNIFORM, ASCENDING), CATEGORIES, MARKS, strict=False
-            ):
+            for order, colour, mark in zip((UNIFORM, ASCENDING), CATEGORIES, MARKS, strict=False):
                 for kind, line, name in (
                     (STATE, "-", order),
                     (average, "--", f"{order}, {average}"),
@@ -119,10 +117,11 @@ def payoff_figure(pays: pd.DataFrame, chosen: Mapping[str, float]) -> Figure:
         axes.set_xscale("log", base=2)
         values_axis(axes, [*at.index], as_text="{:.2g}".format)
         axes.set_xlabel("peak rate")
-        axes.set_ylabel("loss at a constant rate\nless that at an end rate of 0 (nats)")
+        axes.set_ylabel("gain of decay to 0\n(nats/token)")
 
     caption = (
-        "What decay to 0 pays in uniform order against the peak rate: mean over seeds and their "
+        "What decay to 0 pays in uniform order against the peak rate (loss at a constant rate less "
+        "that at an end rate of 0): mean over seeds and their "
         "range. Decay pays above zero. Dashed: the peaks at which orders are compared."
     )
     return Figure("where_decay_pays", caption, pays, draw, columns=1)

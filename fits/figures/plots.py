@@ -70,11 +70,15 @@ class Figure:
         Raises Refused, Failed.
         """
         path = Path(path)
-        kind = path.suffix.removeprefix(".")
-        if kind not in FORMATS:
-            endings = ", ".join(f".{one}" for one in FORMATS)
-            raise Refused(f"cannot write {path.name}: a figure ends in {endings}")
-        write_whole(path, self.render(kind, shown))
+        refuse_ending(path)
+        write_whole(path, self.render(path.suffix.removeprefix("."), shown))
+
+
+def refuse_ending(path: Path) -> None:
+    """Refused, unless the path ends in one of FORMATS."""
+    if path.suffix.removeprefix(".") not in FORMATS:
+        endings = ", ".join(f".{one}" for one in FORMATS)
+        raise Refused(f"cannot write {path.name}: a figure ends in {endings}")
 
 
 def curves_with_band(
@@ -115,5 +119,5 @@ def held_out_mark(marker: str = "o", label: str = "held out") -> "Line2D":
     """What a legend shows for marks that took no part in a fit: hollow ones."""
     from matplotlib.lines import Line2D
 
-    look = {"linestyle": "none", "color": GREY, "markerfacecolor": "white"}
+    look: dict[str, Any] = {"linestyle": "none", "color": GREY, "markerfacecolor": "white"}
     return Line2D([], [], marker=marker, label=label, **look)

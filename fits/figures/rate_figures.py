@@ -47,7 +47,7 @@ def rate_figure(ends: pd.DataFrame, best: pd.DataFrame, corpus: str) -> Figure:
                     mine["best rate"], mine["least loss"], "D", color=colour,
                     markeredgecolor="white", markersize=pt(6),
                 )  # fmt: skip
-            axes.set_title(f"{SHOWN[kind]}, {short_count(tokens)} tokens")
+            axes.set_title(f"{SHOWN[kind]},\n{short_count(tokens)} tokens")
             axes.set_xscale("log", base=2)
             _powers_of_two(axes, "x", (ends["lr"].min(), ends["lr"].max()))
         label_below(canvas, "peak rate")
@@ -56,8 +56,8 @@ def rate_figure(ends: pd.DataFrame, best: pd.DataFrame, corpus: str) -> Figure:
 
     caption = (
         "Loss at the end of training against the peak rate, by width: mean over seeds and their "
-        "range; rates of muP are those of the base width. Diamonds: vertex of the parabola through the losses around the least, mean over "
-        "seeds."
+        "range; rates of muP are those of the base width. Diamonds: vertex of the parabola through "
+        "the losses around the least, mean over seeds."
     )
     return Figure("loss_against_rate", caption, ends, draw, 2.9, 4.8)
 

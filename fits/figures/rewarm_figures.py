@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fits.figures.layout import label_below, label_left, legend, abreast
+from fits.figures.layout import abreast, halves, label_below, label_left, legend
 from fits.figures.plots import Figure
 from fits.figures.style import BAND, CATEGORIES, MARKS, ordered_colours, pt
 from fits.figures.ticks import step_axis
@@ -14,7 +14,6 @@ from fits.rewarm import Measured
 from fits.rewarm_arms import CONSTANT, LENGTHS, PEAKS, STRONG, UNSEEN
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
     from fits.rewarm_law import OfText
@@ -35,8 +34,8 @@ def rate_figure(m: Measured) -> Figure:
     data = pd.concat(parts, ignore_index=True)
 
     def draw(canvas: "Canvas") -> None:
-        halves = (("peak", by_peak, "rewarm to"), ("length", by_length, "rewarm over"))
-        for half, (by, arms, title) in zip(canvas.subfigures(2, 1), halves, strict=True):
+        kinds = (("peak", by_peak, "rewarm to"), ("length", by_length, "rewarm over"))
+        for half, (by, arms, title) in zip(halves(canvas, down=True), kinds, strict=True):
             panels = half.subplots(1, 2, sharex=True)
             for axes, what in zip(panels, texts, strict=True):
                 looks = zip(arms, ordered_colours(len(arms)), MARKS, strict=False)
@@ -55,7 +54,7 @@ def rate_figure(m: Measured) -> Figure:
                 axes.set_title(f"{what}: {texts[what]}")
             panels[0].set_ylabel("loss (nats/token)")
             if by == "length":
-                label_below(half, "steps since the transfer")
+                half.supxlabel("steps since the transfer")
             legend(half, title=title)
 
     caption = (
@@ -79,8 +78,8 @@ def replay_figure(table: pd.DataFrame, unions: Mapping[str, tuple[float, float]]
             rows = table[table["shift"] == shift].sort_values("replay")
             axes.errorbar(
                 rows["new text"], rows["old text"], xerr=rows["new text sd"].fillna(0.0),
-                yerr=rows["old text sd"].fillna(0.0), fmt="o-", color=CATEGORIES[0], linewidth=pt(1.0),
-                elinewidth=pt(0.8),
+                yerr=rows["old text sd"].fillna(0.0), fmt="o-", color=CATEGORIES[0],
+                linewidth=pt(1.0), elinewidth=pt(0.8),
             )  # fmt: skip
             for _, row in rows.iterrows():
                 axes.annotate(
@@ -91,8 +90,8 @@ def replay_figure(table: pd.DataFrame, unions: Mapping[str, tuple[float, float]]
                 old, new = unions[shift]
                 axes.plot(new, old, "*", color=CATEGORIES[1], markersize=pt(9))
                 axes.annotate(
-                    "union", (new, old), textcoords="offset points", xytext=(pt(6), pt(-9)), fontsize="small",
-                    color=CATEGORIES[1],
+                    "union", (new, old), textcoords="offset points", xytext=(pt(6), pt(-9)),
+                    fontsize="small", color=CATEGORIES[1],
                 )  # fmt: skip
             axes.margins(0.12)
             axes.set_title(f"{shift} shift")

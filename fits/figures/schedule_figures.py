@@ -1,23 +1,23 @@
 """Figures of learning-rate schedules: the rates, loss curves with laws, errors of the laws."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from fits.figures.layout import across, grid, legend, narrow
+from fits.figures.layout import across, ems, grid, halves, legend, narrow
 from fits.figures.plots import Figure
 from fits.figures.style import CATEGORIES, DASHES, MARKS, pt
 from fits.figures.ticks import number_axis
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
     from fits.schedules import RatesByCurve
 
 _PLACES = 400  # of a curve of rates that is drawn
+LEVEL_ROOM = 5.5  # ems from which a name on an axis stands level
 _MOST = 3.0  # % of the loss that a panel of errors shows
 
 
@@ -58,7 +58,7 @@ def loss_figure(
     table = lines[lines["curve"].isin(names)][["curve", "step", "units", "loss_nats", law]]
 
     def draw(canvas: "Canvas") -> None:
-        parts = canvas.subfigures(2, 1) if narrow(canvas) else canvas.subfigures(1, 2)
+        parts = halves(canvas, down=narrow(canvas))
         every = table[["loss_nats", law]]
         low, high = float(every.min(axis=None)), float(every.max(axis=None))
         shown = {
@@ -71,12 +71,15 @@ def loss_figure(
             looks = zip(mine, CATEGORIES, DASHES, strict=False)
             for k, (name, colour, dash) in enumerate(looks):
                 rows = table[table["curve"] == name]
-                at = {"color": colour, "zorder": 3 - 0.1 * k}  # the first lies on top
+                at: dict[str, Any] = {
+                    "color": colour,
+                    "zorder": 3 - 0.1 * k,
+                }  # the first lies on top
                 axes.plot(rows["step"], rows["loss_nats"], ".", markersize=pt(2.5), **at)
                 axes.plot(rows["step"], rows[law], linestyle=dash, label=name, **at)
             axes.set_title(title)
             axes.set_xlabel("step")
-            axes.set_ylabel(f"loss on {corpus} (nats/token)")
+            axes.set_ylabel(f"loss on {corpus}\n(nats/token)")
             legend(part)
 
     caption = (
@@ -133,7 +136,11 @@ def error_figure(missed: pd.DataFrame, ranked: Sequence[str]) -> Figure:
     def draw(canvas: "Canvas") -> None:
         axes = canvas.subplots()
         width = 0.8 / len(laws)
-        shown = [name.replace("-", "-\n") + ("" if name in ranked else " *") for name in names]
+        room = (ems(canvas) - 15) / len(names)  # for a name, beside a legend
+        shown = [name + ("" if name in ranked else " *") for name in names]
+        turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        if room > LEVEL_ROOM:
+            shown, turned = [name.replace("-", "-\n") for name in shown], {}
         for k, law in enumerate(laws):
             colour, marker = CATEGORIES[k], MARKS[k]
             for place, name in enumerate(names):
@@ -144,8 +151,10 @@ def error_figure(missed: pd.DataFrame, ranked: Sequence[str]) -> Figure:
                     markersize=pt(3), markeredgewidth=0, label=law if place == 0 else None,
                 )  # fmt: skip
                 mean = rows["curve_error"].mean()
-                axes.hlines(mean, at - width * 0.4, at + width * 0.4, color=colour, linewidth=pt(1.8))
-        axes.set_xticks(range(len(names)), shown, fontsize="small")
+                axes.hlines(
+                    mean, at - width * 0.4, at + width * 0.4, color=colour, linewidth=pt(1.8)
+                )
+        axes.set_xticks(range(len(names)), shown, **turned)
         axes.grid(visible=False, axis="x")
         axes.set_yscale("log")
         number_axis(axes, "y")

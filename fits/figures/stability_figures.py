@@ -6,20 +6,19 @@ import pandas as pd
 
 from fits.dip_arms import ALL, BEST, CLEAN, MIXED, PLAIN, SAME, SUBSET, SUBSET_BEST
 from fits.dips import Measured, Of
-from fits.figures.layout import label_below, legend, abreast
+from fits.figures.layout import abreast, label_below, legend
 from fits.figures.plots import Figure
 from fits.figures.style import BAND, CATEGORIES, DASHES, MARKS, pt
 from fits.figures.ticks import step_axis
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
 SHOWN = (PLAIN, SUBSET, SUBSET_BEST, MIXED, ALL, SAME)
 _COLOURS = dict(zip(SHOWN, (*CATEGORIES[:5], CATEGORIES[6]), strict=True))
 _MARKS = {
     **{arm: (_COLOURS[arm], mark) for arm, mark in zip(SHOWN, MARKS, strict=False)},
-    BEST: (_COLOURS[SUBSET_BEST], "v"),
+    BEST: (_COLOURS[SUBSET_BEST], "<"),
     CLEAN: (CATEGORIES[5], "X"),
 }
 _MEASURES: dict[Of, str] = {"accuracy": "accuracy", "loss_nats": "loss (nats/token)"}
@@ -54,9 +53,8 @@ def curve_figure(m: Measured) -> Figure:
                     axes.axvline(k * m.first, color="black", linewidth=pt(0.5), linestyle=":")
                 if of == "accuracy":
                     axes.set_title(f"{text} text: {corpus}")
-                else:
-                    axes.set_xlabel("steps since the switch")
             line[0].set_ylabel(label)
+        canvas.supxlabel("steps since the switch")
         legend(canvas)
 
     caption = (
@@ -115,7 +113,12 @@ def trade_figure(ends: pd.DataFrame) -> Figure:
         for _, row in data.iterrows():
             colour, mark = _MARKS[row["arm"]]
             axes.plot(
-                row["domain"], row["general"], mark, color=colour, label=row["arm"], markersize=pt(5)
+                row["domain"],
+                row["general"],
+                mark,
+                color=colour,
+                label=row["arm"],
+                markersize=pt(5),
             )
         axes.margins(0.1)
         legend(canvas)

@@ -103,7 +103,7 @@ def _log_marks() -> Any:
 
     class LogMarks(Locator):
         def __call__(self) -> Any:
-            return self.tick_values(*self.axis.get_view_interval())
+            return self.tick_values(*_view(self))
 
         def tick_values(self, vmin: float, vmax: float) -> Any:
             low, high = sorted((vmin, vmax))
@@ -134,12 +134,17 @@ def _at_values(values: Sequence[float]) -> Any:
 
     class AtValues(Locator):
         def __call__(self) -> Any:
-            return self.tick_values(*self.axis.get_view_interval())
+            return self.tick_values(*_view(self))
 
         def tick_values(self, vmin: float, vmax: float) -> Any:
             return np.array(values[:: max(1, -(-len(values) // _room(self.axis)))])
 
     return AtValues()
+
+
+def _view(locator: Any) -> tuple[float, float]:
+    low, high = locator.axis.get_view_interval()
+    return float(low), float(high)
 
 
 def _room(axis: Any) -> int:
