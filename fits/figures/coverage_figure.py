@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fits.coverage import ACCEPTED, LEVEL, Coverage
+from fits.figures.layout import legend
 from fits.figures.plots import Figure
 from fits.figures.style import CATEGORIES, FAINT, GREY, MARKS, pt
 
@@ -39,9 +40,10 @@ def coverage_figure(rows: Sequence[Coverage]) -> Figure:
                 above = [
                     max(100 * o.error_bar[1] - s, 0.0) for s, o in zip(share, own, strict=True)
                 ]
-                colour = CATEGORIES[j % len(CATEGORIES)]
+                place = j + k * len(names[False])  # a look a quantity, in both panels
+                colour, mark = CATEGORIES[place % len(CATEGORIES)], MARKS[place % len(MARKS)]
                 style = {
-                    "fmt": MARKS[j % len(MARKS)],
+                    "fmt": mark,
                     "markersize": pt(3),
                     "elinewidth": pt(0.7),
                     "color": colour,
@@ -49,20 +51,13 @@ def coverage_figure(rows: Sequence[Coverage]) -> Figure:
                 axes.errorbar(share, at, xerr=[below, above], label=name, **style)
             axes.set_xlim(100 * LOWEST, 100.5)
             axes.grid(axis="y", visible=False)
-            axes.set_xlabel("intervals that hold the truth (%)")
-            axes.legend(
-                ncols=len(names[k]),
-                loc="lower left",
-                bbox_to_anchor=(0, 1),
-                columnspacing=0.8,
-                handletextpad=0.2,
-                borderpad=0.1,
-            )
         panels[0].set_yticks(range(len(lines)), lines)
         panels[0].set_ylim(len(lines) - 0.4, -0.6)
         for axes in panels:
             for place in range(1, len(lines)):
                 axes.axhline(place - 0.5, color="#EEEEEE", linewidth=pt(0.5))
+        canvas.supxlabel("intervals that hold the truth (%)")
+        legend(canvas)
 
     sets = min(one.sets for one in rows)
     caption = (
