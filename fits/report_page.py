@@ -205,7 +205,7 @@ def _picture(figure: Figure, behind: Behind | None) -> dict[str, Any]:
     return {
         "figure": figure,
         "content": base64.b64encode(drawn).decode("ascii"),
-        "inches": min(WIDEST, max(1, round(figure.inches[0]))),
+        "inches": min(WIDEST, max(1, round(figure.size()[0]))),
         "file": re.sub(r"[^A-Za-z0-9_-]+", "-", figure.name).strip("-") or "figure",
         "points": told,
     }

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure, token_axis
+from fits.figures.plots import Figure
+from fits.figures.style import CATEGORIES
+from fits.figures.ticks import token_axis
 from sweeps.plan import Plan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 INCHES_A_RUN = 0.14
+MOST_INCHES = 14.0
 MOST_NAMED = 60  # runs; more names than that cannot be read
 
 
@@ -49,8 +52,8 @@ def tree_figure(plan: Plan) -> Figure:
         f"{len(plan.segments)} segments. Blue is trained once for several runs, the thicker the "
         f"more; orange for one. {naive / shared:.2f} times fewer tokens than run by run."
     )
-    height = max(1.6, INCHES_A_RUN * len(names) + 0.6)
-    return Figure("prefix_tree", caption, table, draw, (PAGE_INCHES, min(height, 14.0)))
+    height = min(max(1.6, INCHES_A_RUN * len(names) + 0.6), MOST_INCHES)
+    return Figure("prefix_tree", caption, table, draw, height, height)
 
 
 def _tokens(plan: Plan) -> tuple[int, int]:

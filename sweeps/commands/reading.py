@@ -76,7 +76,12 @@ def report(told: argparse.Namespace) -> Any:
 
 
 def plot(told: argparse.Namespace) -> Any:
-    """Write one figure."""
+    """Write one figure, in one of the looks of figures."""
+    from fits.figures.plots import refuse_ending
+    from fits.figures.style import look
+
+    asked = look(told.style, told.columns)  # before minutes are spent
+    refuse_ending(Path(told.to))
     if Path(told.source).is_dir():
         findings = _answer(told.source, told.study).findings()
         names = [one.name for one in findings.figures]
@@ -99,8 +104,10 @@ def plot(told: argparse.Namespace) -> Any:
             for one in chosen
         )
         figure = fits_figure(chosen) if one_curve_each else fit_figure(chosen[0])
-    figure.save(Path(told.to))
+    shown = asked if told.style == "talk" or told.columns else None
+    figure.save(Path(told.to), shown)
     if not told.json:
         others = "; ".join(name for name in names if name != figure.name)
         print(f"{figure.name} -> {told.to}" + (f" (also there: {others})" if others else ""))
-    return {"figure": figure.name, "to": told.to}
+    width, height = figure.size(shown)
+    return {"figure": figure.name, "to": told.to, "inches": [width, height]}

@@ -17,7 +17,8 @@ from typing import Any
 
 import pandas as pd
 
-from fits.figures.plots import CATEGORIES, Figure
+from fits.figures.plots import Figure
+from fits.figures.style import CATEGORIES
 from fits.report import Findings, Table
 from fits.verdicts import Claim, by_unit
 from lab.errors import Refused

@@ -29,13 +29,22 @@ def declare(verbs: Any) -> None:
     report.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
     plot = add_verb(
         verbs, "plot", reading, "plot", "write a figure of a fit or of a sweep",
-        "lab plot runs/cmr-tiny --figure critical_ratio --to figure.pdf",
+        "lab plot runs/cmr-tiny --figure critical_ratio --columns 1 --to figure.pdf",
     )  # fmt: skip
     plot.add_argument("source", metavar="FIT|DIR", help="a fit's .json or a sweep's folder")
     plot.add_argument("--to", required=True, metavar="FILE", help=".svg, .pdf or .png")
     plot.add_argument("--figure", help="which figure or fit (default: the first)")
     plot.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
     law_option(plot)
+    plot.add_argument(
+        "--style",
+        default="paper",
+        metavar="NAME",
+        help="paper (default), or talk: a 10 x 5.6 in slide",
+    )
+    plot.add_argument(
+        "--columns", type=int, metavar="1|2", help="of a paper's page (default: as the figure asks)"
+    )
     merge = add_verb(
         verbs, "merge", folders, "merge", "bring what is finished in OTHER into DIR",
         "lab merge runs/cmr-tiny elsewhere/cmr-tiny",
