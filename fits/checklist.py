@@ -13,6 +13,10 @@ from fits.engine.objective import objective
 from fits.result import Fit
 
 NOT_KNOWN = "Not recorded."
+NO_LAW = (
+    "No law fitted by `fits.fit` is among the findings. Captions of tables say how other numbers "
+    "in them were found."
+)
 HYPOTHESIS, SET_UP, DATA, FITTING = (
     "Form of the law",
     "Training",
@@ -70,7 +74,7 @@ def _of_fits(
     questions: Mapping[str, Callable[[Sequence[Fit]], Iterable[str]]],
 ) -> list[Item]:
     if not fits:
-        return [Item(heading, "All questions", ("No law was fitted: the study compares arms.",))]
+        return [Item(heading, "All questions", (NO_LAW,))]
     return [Item(heading, one, tuple(dict.fromkeys(says(fits)))) for one, says in questions.items()]
 
 

@@ -18,7 +18,7 @@ _HYPERPARAMETERS: dict[str, Callable[[RunSpec], Any]] = {
     "optimizer": lambda run: run.optimizer.name,
     "peak rate": lambda run: max(_rates(run), default=None),
     "end rate": lambda run: _rates(run)[-1] if _rates(run) else None,
-    "schedule": lambda run: ", ".join(s.shape for p in run.phases for s in p.schedule),
+    "schedule": lambda run: " → ".join(s.shape for p in run.phases for s in p.schedule),
     "b1": lambda run: run.optimizer.b1,
     "b2": lambda run: run.optimizer.b2,
     "weight decay": lambda run: run.optimizer.weight_decay,

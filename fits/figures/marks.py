@@ -28,6 +28,7 @@ Rows = tuple[int, ...]
 SCALES = (1.0, 100.0, 1e3)  # a value is drawn as it is, in percent, in thousandths
 WITHIN = 1e-9  # relative: sums in another order differ by 1e-15
 MOST_VALUES = 40  # of a column that tells groups apart
+MOST_SIGNS = 200  # of a line: more of them run together
 FEW = 7  # such columns are tried, those of the fewest values
 MOST_COLUMNS = 4  # that tell groups apart, with the one along the axis
 
@@ -37,7 +38,7 @@ class Mark:
     """`x`, `y`: from the picture's upper left, in shares of its width and height.
 
     `rows`: places in the figure's data, several where the mark is their mean. `alone`: it has a
-    sign of its own; otherwise it is a vertex of a line.
+    sign of its own; otherwise it is a vertex of a line, or one of very many signs.
     """
 
     x: float
@@ -90,7 +91,8 @@ def _series(canvas: "Canvas") -> Iterator[_Series]:
             if inside.any():
                 on_page = pixels[inside] / (width, height)
                 on_page[:, 1] = 1 - on_page[:, 1]
-                yield _Series(places[inside, 0], places[inside, 1], on_page, alone)
+                sparse = int(inside.sum()) <= MOST_SIGNS
+                yield _Series(places[inside, 0], places[inside, 1], on_page, alone and sparse)
 
 
 def _drawn(axes: "Axes") -> Iterator[tuple[Floats, bool]]:

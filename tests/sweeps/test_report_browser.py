@@ -107,12 +107,10 @@ def opened(chromium: Any) -> Open:
 
 
 @pytest.fixture(scope="module", params=["sweep", "hostile"])
-def report(
-    request: pytest.FixtureRequest, smoke: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of a sweep, and one in which every name is markup."""
     if request.param == "sweep":
-        return smoke / "report.html"
+        return Path(request.getfixturevalue("smoke")) / "report.html"
     path = tmp_path_factory.mktemp("hostile") / "report.html"
     written(path, made_fit(), HOSTILE)
     return path

@@ -96,3 +96,10 @@ def test_a_figure_without_data_or_marks_has_none() -> None:
 def test_the_picture_is_that_of_the_figure() -> None:
     figure = Figure("f", "", DATA, lambda canvas: canvas.subplots().plot([1, 2], [3, 4]))
     assert with_marks(figure)[0] == figure.render("svg")
+
+
+def test_very_many_signs_are_a_line() -> None:
+    many = pd.DataFrame({"x": np.linspace(0.1, 0.9, 300), "y": np.linspace(0.2, 0.8, 300) ** 2})
+    marks = marks_of(lambda axes: axes.plot(many["x"], many["y"], "."), many)
+    assert len(marks) == 300
+    assert not any(mark.alone for mark in marks)
