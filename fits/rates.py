@@ -291,7 +291,13 @@ def rates_from_table(
             rate = source[column].to_numpy(np.float64, na_value=np.nan)
         except (TypeError, ValueError):
             raise Refused(f"column {column!r} of {what} must hold numbers") from None
-        by_name, notes = _between(*at, rate)
+        if source is not frame and (empty := np.isnan(rate)).any():  # of logs: not logged there
+            notes.append(f"{int(empty.sum())} rows of the table of rates hold none")
+            kept = ~empty
+            at = [name for name, one in zip(at[0], kept, strict=True) if one], at[1][kept]
+            rate = rate[kept]
+        by_name, more = _between(*at, rate)
+        notes += more
     used = {name: by_name[name] for name in dict.fromkeys(names) if name in by_name}
     missing = next((name for name in names if name not in used), None)
     if missing is not None:

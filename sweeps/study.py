@@ -6,9 +6,7 @@ a file is code, and is only ever run when it is named.
 
 import dataclasses
 import importlib
-import importlib.util
 import pkgutil
-import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -76,15 +74,11 @@ def find_study(name: str) -> Study:
     if name in known:
         module = importlib.import_module(known[name])
     elif name.endswith(".py"):
-        path = Path(name)
-        if not path.is_file():
+        if not Path(name).is_file():
             raise Refused(f"no study file {name}")
-        spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses look their module up there
-        spec.loader.exec_module(module)
+        from fits.own import run_file
+
+        module = run_file(name)
     else:
         raise Refused(
             f"unknown study {name!r}; known: {', '.join(known)}, or a .py file{meant(name, known)}"

@@ -30,8 +30,13 @@ def all_laws() -> list[Law]:
 def law(name: str) -> Law:
     """The law called `name`. Raises Refused with the nearest name.
 
-    `data-mixing:a+b+c` is the law of these shares, `fits.laws.mixture.data_mixing`.
+    `data-mixing:a+b+c` is the law of these shares, `fits.laws.mixture.data_mixing`. The path of a
+    .py file is the law of one's own in it, `fits.own`: the file is run.
     """
+    if name.endswith(".py"):
+        from fits.own import law_of_file
+
+        return law_of_file(name)
     family, _, shares = name.partition(":")
     if family == "data-mixing" and shares:
         from fits.laws.mixture import data_mixing
@@ -40,5 +45,8 @@ def law(name: str) -> Law:
     found = _library().get(name)
     if found is None:
         known = _library()
-        raise Refused(f"unknown law {name!r}; known: {', '.join(known)}{meant(name, known)}")
+        raise Refused(
+            f"unknown law {name!r}; known: {', '.join(known)}, or your own .py file"
+            f"{meant(name, known)}"
+        )
     return found

@@ -83,9 +83,10 @@ def plot(told: argparse.Namespace) -> Any:
         figure = findings.figure(told.figure) if told.figure else findings.figures[0]
     else:
         from fits.figures.fit_figure import fit_figure, fits_figure
+        from fits.own import law_of_file
         from fits.saved import load_fits
 
-        fits = load_fits(told.source)
+        fits = load_fits(told.source, [law_of_file(told.law)] if told.law else [])
         names = [one.label() for one in fits]
         chosen = [one for one in fits if told.figure in (None, one.label(), one.name, one.law_name)]
         if not chosen:

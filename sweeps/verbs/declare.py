@@ -50,6 +50,11 @@ def add_verb(
     return verb
 
 
+def law_option(verb: argparse.ArgumentParser) -> None:
+    """Of verbs that read saved fits, which never say which code to run."""
+    verb.add_argument("--law", metavar="FILE.py", help="your own law's file, if it was one")
+
+
 def add_group(verbs: Any, name: str, help_: str, example: str) -> Any:
     """A verb that has verbs of its own: what these are added to."""
     group = verbs.add_parser(name, help=help_, description=help_, epilog=f"example: {example}")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sweeps.verbs.declare import add_verb
+from sweeps.verbs.declare import add_verb, law_option
 
 
 def declare(verbs: Any) -> None:
@@ -35,6 +35,7 @@ def declare(verbs: Any) -> None:
     plot.add_argument("--to", required=True, metavar="FILE", help=".svg, .pdf or .png")
     plot.add_argument("--figure", help="which figure or fit (default: the first)")
     plot.add_argument("--study", metavar="FILE.py", help="your own study file, if it was one")
+    law_option(plot)
     merge = add_verb(
         verbs, "merge", folders, "merge", "bring what is finished in OTHER into DIR",
         "lab merge runs/cmr-tiny elsewhere/cmr-tiny",

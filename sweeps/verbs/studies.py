@@ -1,11 +1,11 @@
-"""What can be typed about studies: plan, run, work, studies."""
+"""What can be typed about studies: plan, run, work, studies, new."""
 
 import argparse
 from typing import Any
 
 from sweeps.engines.options import ENGINES
 from sweeps.trackers import PACKAGES as TRACKERS
-from sweeps.verbs.declare import Several, add_verb
+from sweeps.verbs.declare import Several, add_group, add_verb
 
 
 def _study_options(verb: argparse.ArgumentParser) -> None:
@@ -130,3 +130,9 @@ def declare(verbs: Any) -> None:
         verbs, "studies", "sweeps.commands.studies", "list_studies", "the studies there are",
         "lab studies",
     )  # fmt: skip
+    new = add_group(verbs, "new", "a file to begin with", "lab new study my_question.py")
+    study = add_verb(
+        new, "study", "sweeps.commands.new", "new_study",
+        "write a commented study of your own that runs as it is", "lab new study my_question.py",
+    )  # fmt: skip
+    study.add_argument("file", metavar="FILE.py", help="its name becomes the study's")

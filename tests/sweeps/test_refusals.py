@@ -99,7 +99,7 @@ REFUSED = [
     ("frontier akimma losses.csv", "did you mean 'akima'?"),
     ("fit chinchilla losses.csv --columns tokens=n_tokens", "no variable 'tokens'"),
     ("predict nowhere.json losses.csv", "cannot read nowhere.json"),
-    ("predict losses.csv losses.csv", "losses.csv: not JSON"),
+    ("predict losses.csv losses.csv", "losses.csv is a table, not a fit"),
     ("predict SMOKE/sweep.json losses.csv", "holds no fits"),
     ("predict SMOKE/fit.json losses.csv", "holds several laws"),
     ("predict SMOKE/fit.json losses.csv --name zebra", "no fit 'zebra'"),
