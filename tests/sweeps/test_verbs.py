@@ -34,7 +34,6 @@ COMMANDS = {
     "run": "mine.py --out out --stack 2",
     "work": "out",
     "studies": "",
-    "new study": "my_question.py",
     "new study": "own_question.py",
     "status": "SMOKE",
     "results": "SMOKE",
