@@ -32,8 +32,7 @@ def api(place: Path) -> None:
         lists.append(f"{room}\n{'-' * len(room)}\n\n.. toctree::\n   :maxdepth: 1\n\n")
         lists[-1] += "".join(f"   {name}\n" for name in names)
         for name in names:
-            text = f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n"
-            text += "   :members:\n" if name != room else ""  # fits only names what its files hold
+            text = f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n   :members:\n"
             (place / f"{name}.rst").write_text(text, encoding="utf-8")
     (place / "index.rst").write_text("API\n===\n\n" + "\n".join(lists), encoding="utf-8")
 

@@ -1,5 +1,7 @@
 """Sphinx: README, pages, results, and the API from docstrings (.ci/docs.py builds them)."""
 
+import inspect
+import pydoc
 import re
 from typing import Any
 
@@ -19,31 +21,32 @@ autodoc_mock_imports = ["ray", "submitit", "tensorboardX", "wandb"]
 # What is ours must be there; other projects' names are not looked up, since that needs the network.
 nitpick_ignore_regex = [("py:.*", r"(?!(fits|lab|sweeps)\.).*|.*\.T")]  # T: a type's variable
 
-OURS = re.compile(r"(?<![\w`:])`((?:fits|lab|sweeps)(?:\.\w+)+)`(?!`)")
+NAME = re.compile(r"(?<![\w`:])`([^`]+)`(?!`)")
+OURS = re.compile(r"(?:fits|lab|sweeps)(?:\.\w+)+")
+
+
+def named(match: re.Match[str]) -> str:
+    """A name in backticks: of ours a reference, which must lead somewhere; else as it stands."""
+    name = match[1]
+    if not OURS.fullmatch(name):
+        return f"``{name}``"
+    found = pydoc.locate(name)
+    there = found is None or callable(found) or inspect.ismodule(found)  # constants have no page
+    return f":py:obj:`{name}`" if there else f"``{name}``"
 
 
 def docstring(
     _app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]
 ) -> None:
-    """Docstrings are plain text: `names` in backticks, indented lines as they stand.
-
-    A name of ours in backticks is a reference, which must lead somewhere.
-    """
-    found: list[str] = []
-    inside = False
-    for line in lines:
-        indented = line.startswith("    ")
-        if indented and not inside:
-            found += ["", "::", ""]
-        elif not indented and line and inside:
-            found.append("")
-        inside = indented or (inside and not line)
-        if not inside:
-            line = OURS.sub(r":py:obj:`\1`", line)
-            line = re.sub(r"(?<![\w`:])`([^`]+)`(?!`)", r"``\1``", line)
-            line = re.sub(r"([*|])", r"\\\1", line) if "``" not in line else line
-        found.append(line)
-    lines[:] = found
+    """Docstrings are plain text: names in backticks, indented lines as they stand."""
+    found = []
+    for part in re.split(r"((?:^    .*\n|^\n(?=    ))+)", "\n".join([*lines, ""]), flags=re.M):
+        if part.startswith("    ") or part.startswith("\n    "):
+            found.append(f"\n::\n\n{part}\n")
+        else:
+            plain = re.sub(r"(`[^`]*`)|([*|])", lambda one: one[1] or f"\\{one[2]}", part)
+            found.append(NAME.sub(named, plain))
+    lines[:] = "".join(found).split("\n")
 
 
 def setup(app: Any) -> None:
