@@ -13,8 +13,8 @@ used. Never imports the training core: a table from any trainer will do.
     print(fits.allocate(one, 1e22).summary())
 
 Columns that are called as the law's variables are need no `columns`. Logs have a row a step:
-`fits.tidy` joins a table of runs to them and keeps each run's last row. `fits.law("chinchilla")`
-says what a law reads; a law of your own is a file (`fits.fit("my_law.py", table)`).
+`tidy` joins a table of runs to them and keeps each run's last row. `law("chinchilla")` says what a
+law reads; a law of your own is a file (`fit("my_law.py", table)`).
 """
 
 import importlib

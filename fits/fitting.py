@@ -60,8 +60,8 @@ def fit(
     """Fit a law to a table of losses.
 
     columns: law's variable -> column, where they differ, or arithmetic on columns (`step*524288`:
-    `fits.columns`). where: rows to use. holdout: rows to predict instead (`column op value [and
-    ...]`). objective: see `fits.engine.objective`.
+    `fits.columns`). where: rows to use. holdout: rows to predict instead
+    (`column op value [and ...]`). objective: see `fits.engine.objective`.
 
     pin: parameters kept at a value; bound: their (low, high); tie: parameter -> the one whose value
     it takes. starts: values to start from instead of the law's (every combination is tried); near:

@@ -25,8 +25,8 @@ def tidy(
     """(the table with what is asked of it, in this order; what was left out). Raises Refused.
 
     join: a table with a row a run, whose columns are added to the rows of the run (its column
-    `run`, or the first of `fits.doubts.RUN_COLUMNS`); where both have a `step`, to those of the
-    step. columns: new columns by name: another column, or arithmetic on columns (`fits.columns`).
+    `run`, else `run_id`, `Name` or `name`); where both have a `step`, to those of the step.
+    columns: new columns by name: another column, or arithmetic on columns (`fits.columns`).
     last: a column that tells runs apart; the last row of each is kept, by step, in which everything
     in `columns` has a value (an infinite one is a value).
     """

@@ -21,7 +21,7 @@ DATA = pd.DataFrame(
 
 
 def marks_of(draw: Callable[[Any], None], data: pd.DataFrame = DATA) -> list[Mark]:
-    figure = Figure("f", "", data, lambda canvas: draw(canvas.subplots()), (4.0, 3.0))
+    figure = Figure("f", "", data, lambda canvas: draw(canvas.subplots()), 3.0)
     return with_marks(figure)[1]
 
 

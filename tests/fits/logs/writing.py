@@ -1,6 +1,6 @@
 """Files as trackers write them, made of bytes here: no tracker need be installed to test readers.
 
-Checked against the packages themselves where they are installed (`test_real_trackers.py`).
+`tests/sweeps/test_tracked_back.py` has the packages themselves write, where they are installed.
 """
 
 import json
