@@ -163,7 +163,7 @@ class Bucket:
             raise Failed(f"{self.url}: {self.why(error)}") from None
         entries = []
         for key, told in sorted(listed.items()):
-            stripped = key.partition("://")[2] or key
+            stripped = (key.partition("://")[2] or key).lstrip("/")
             if stripped.startswith(f"{self.root}/") and told.get("type") != "directory":
                 name = stripped.removeprefix(f"{self.root}/")
                 entries.append(Entry(name, int(told["size"]), _version(told), _modified(told)))
@@ -247,8 +247,11 @@ def _version(told: dict[str, Any]) -> str:
 
 def _modified(told: dict[str, Any]) -> float:
     for name in ("LastModified", "mtime", "updated", "created"):
-        if hasattr(told.get(name), "timestamp"):
-            return float(told[name].timestamp())
+        value = told.get(name)
+        if hasattr(value, "timestamp"):
+            return float(value.timestamp())
+        if isinstance(value, float):
+            return value
     return 0.0
 
 
