@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ EXTRAS = {"s3": "s3fs", "gs": "gcsfs"}  # scheme -> package; the extras are call
 URL = re.compile(
     r"(s3|gs)://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])((?:/[A-Za-z0-9][A-Za-z0-9._-]*)*)/?"
 )
+LONGEST_URL = 200  # it names a folder
 PATIENCE_SECONDS = 600.0  # of a service that does not answer, once training has begun
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 AT_ONCE = 16  # requests
@@ -41,6 +43,10 @@ SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL", re.IGNORECASE)
 FINAL = {"BotoCoreError", "GoogleAuthError", "ParamValidationError"}
 PASSING = {"ConnectionError", "HTTPClientError", "TransportError", "IncompleteReadError"}
 T = TypeVar("T")
+
+
+class NoBucket(Failed):
+    """There is no bucket of that name, or none that these keys may see."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,11 @@ def is_url(text: str) -> bool:
 def parse_url(text: str) -> str:
     """The URL without a trailing slash. Raises Refused; a secret in it is not repeated."""
     matched = URL.fullmatch(text)
-    if matched is None:
+    if matched is None or len(text) > LONGEST_URL:
         shown = without_secrets(text)[:100]
         raise Refused(
             f"{shown}: must read s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, its parts of letters, "
-            "digits, dots, - and _"
+            f"digits, dots, - and _, {LONGEST_URL} characters at most"
         )
     return f"{matched[1]}://{matched[2]}{matched[3]}"
 
@@ -87,7 +93,8 @@ def opened(url: str) -> Any:
 
 
 class Bucket:
-    """Objects below a URL; names are relative to it. Raises Failed where the service gives up."""
+    """Objects below a URL; names are relative to it. All raise Failed where the service stays
+    away, NoBucket where there is none."""
 
     def __init__(self, url: str, fs: Any = None) -> None:
         """`fs`: a file system of fsspec's, if not the one that epath has. Raises Refused."""
@@ -101,7 +108,7 @@ class Bucket:
 
     def put(self, name: str, content: bytes) -> None:
         """Write an object; one that is there is replaced."""
-        self._ask(lambda: self.fs.pipe_file(self._key(name), content))
+        self._write(lambda: self.fs.pipe_file(self._key(name), content))
 
     def put_new(self, name: str, content: bytes) -> bool:
         """Write an object unless it is there; whether it holds this content now.
@@ -110,14 +117,14 @@ class Bucket:
         is there decides, and a content names its writer.
         """
         try:
-            self._ask(lambda: self.fs.pipe_file(self._key(name), content, mode="create"))
+            self._write(lambda: self.fs.pipe_file(self._key(name), content, mode="create"))
         except FileExistsError:
             return self.get(name, len(content) + 1) == content
         return True
 
     def put_file(self, name: str, file: Path) -> None:
         """Write an object from a file."""
-        self._ask(lambda: self.fs.put_file(os.fspath(file), self._key(name)))
+        self._write(lambda: self.fs.put_file(os.fspath(file), self._key(name)))
 
     def delete(self, name: str) -> None:
         """Remove an object, if it is there."""
@@ -151,7 +158,7 @@ class Bucket:
         return True
 
     def list(self, below: str) -> "list[Entry]":
-        """Every object below a name, in the order of names. Raises Failed without the bucket."""
+        """Every object below a name, in the order of names."""
 
         def found() -> dict[str, dict[str, Any]]:
             self.fs.invalidate_cache()  # fsspec remembers listings
@@ -160,7 +167,7 @@ class Bucket:
         try:
             listed = self._ask(found)
         except FileNotFoundError as error:
-            raise Failed(f"{self.url}: {self.why(error)}") from None
+            raise NoBucket(f"{self.url}: {self.why(error)}") from None
         entries = []
         for key, told in sorted(listed.items()):
             stripped = (key.partition("://")[2] or key).lstrip("/")
@@ -168,6 +175,12 @@ class Bucket:
                 name = stripped.removeprefix(f"{self.root}/")
                 entries.append(Entry(name, int(told["size"]), _version(told), _modified(told)))
         return entries
+
+    def _write(self, what: Callable[[], Any]) -> None:
+        try:
+            self._ask(what)
+        except FileNotFoundError as error:
+            raise NoBucket(f"{self.url}: {self.why(error)}") from None
 
     # Asking ----------------------------------------------------------------------------------
 
@@ -248,8 +261,8 @@ def _version(told: dict[str, Any]) -> str:
 def _modified(told: dict[str, Any]) -> float:
     for name in ("LastModified", "mtime", "updated", "created"):
         value = told.get(name)
-        if hasattr(value, "timestamp"):
-            return float(value.timestamp())
+        if isinstance(value, datetime):
+            return value.timestamp()
         if isinstance(value, float):
             return value
     return 0.0

@@ -23,20 +23,28 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from lab import checkpoint
-from lab.bucket import Bucket, Entry, all_at_once
+from lab.brought import (
+    ATTEMPT,
+    AWAY,
+    FILE,
+    MANIFEST,
+    MARKER_BYTES,
+    SEGMENTS,
+    Files,
+    bring_down,
+    write_whole,
+)  # fmt: skip
+from lab.bucket import Bucket, all_at_once
 from lab.errors import Damaged, Failed, Gone
-from lab.foreign import SMALL, refuse_names, refuse_unsound
 from lab.store import (
     DROPPED,
     MARKER,
-    MERGED,
     STATE,
     STOP,
     TRIES,
@@ -47,21 +55,11 @@ from lab.store import (
     Record,
     StepRow,
     Store,
-    read_attempt,
-    segment_name,
 )
 
-SEGMENTS = "segments"
-MANIFEST = "manifest.json"
-AWAY = "in the bucket"
 LOCK_FILE = ".mirror.lock"
 SEGMENT = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{8}(\.merge[0-9]{1,9})?")
-ATTEMPT = re.compile(r"attempt-[0-9a-f]{12}")
-FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(/[A-Za-z0-9_.=+-]*[A-Za-z0-9_=+-]){0,7}")
-MARKER_BYTES, MANIFEST_BYTES, LOG_BYTES = 2**12, 2**24, 2**30  # at most
 SLACK_BYTES = 2**24  # of what stands around a state's arrays on disk
-
-Files = dict[str, Entry]  # of a segment, by name below it
 
 
 class MirroredStore(Store):
@@ -87,8 +85,7 @@ class MirroredStore(Store):
     ) -> Path:
         """As the store does, here first and then in the bucket. Raises Failed."""
         here = Store(self.folder.parent)
-        folder = here.commit(record, steps, evaluations, state, stops, tries)
-        return self._push(folder)
+        return self._push(here.commit(record, steps, evaluations, state, stops, tries))
 
     def _push(self, attempt: Path) -> Path:
         """Bring an attempt up and mark it there; the folder of the one that counts."""
@@ -116,7 +113,7 @@ class MirroredStore(Store):
             if content is None:
                 raise Failed(f"{at} in {self.bucket.url} was removed meanwhile: run again")
             try:
-                taken = self._pull(segment, theirs, content)
+                taken = bring_down(self.bucket, self.folder / segment, theirs, content)
             except UNREADABLE as error:
                 raise Failed(f"{at} in {self.bucket.url} is damaged: {error}") from error
         all_at_once(lambda name: self.bucket.delete(f"{place}/{name}"), names)
@@ -158,7 +155,7 @@ class MirroredStore(Store):
                     continue  # set aside meanwhile
                 try:
                     if not self._is_here(segment, content):
-                        self._pull(segment, files, content)
+                        bring_down(self.bucket, self.folder / segment, files, content)
                     self._seen[segment] = files[MARKER].version
                 except UNREADABLE as error:
                     wrong[segment] = str(error)
@@ -226,63 +223,6 @@ class MirroredStore(Store):
         with suppress(OSError):
             return (self.folder / segment / MARKER).read_bytes() == marker
         return False
-
-    def _pull(self, segment: str, files: Files, content: bytes) -> Path:
-        """Bring an attempt down, all but its arrays, and mark it here. Raises one of UNREADABLE."""
-        named = json.loads(content)
-        name = str(named["attempt"])
-        if not ATTEMPT.fullmatch(name):
-            raise Failed("marker names no attempt")
-        text = self._small(f"{SEGMENTS}/{segment}/{name}/{MANIFEST}", MANIFEST_BYTES)
-        if sha256(text).hexdigest() != named["manifest"]:
-            raise Failed("manifest.json is not what was written (checksum)")
-        manifest: checkpoint.Manifest = json.loads(text)
-        self._refuse_manifest(manifest, name, files)
-        attempt = self.folder / segment / name
-        for file in SMALL & manifest.keys():
-            got = self._small(f"{SEGMENTS}/{segment}/{name}/{file}", LOG_BYTES)
-            if sha256(got).hexdigest() != manifest[file]["sha256"]:
-                raise Failed(f"{file} is not what was written (checksum)")
-            _write_whole(attempt / file, got)
-        _write_whole(attempt / MANIFEST, text)
-        dropped = f"{name}/{DROPPED}" in files
-        if dropped:
-            _write_whole(attempt / DROPPED, b"")
-        elif any(file.startswith(STATE) for file in manifest):
-            # what is there already, of an attempt that was made here, is fetched or checked anew
-            _write_whole(attempt / DROPPED, AWAY.encode())
-        draft = self.folder / segment / f"{secrets.token_hex(6)}.marker"
-        try:
-            _write_whole(draft, content)
-            one = read_attempt(draft, verify_states=False)
-            refuse_unsound(one)
-            if MERGED.sub("", segment) != segment_name(one.record, one.rows):
-                raise Failed("the record is of another segment")
-            os.replace(draft, self.folder / segment / MARKER)
-        finally:
-            draft.unlink(missing_ok=True)
-        return attempt
-
-    def _small(self, name: str, most: int) -> bytes:
-        content = self.bucket.get(name, most)
-        if content is None:
-            raise Failed(f"{name.rpartition('/')[2]} is not there")
-        return content
-
-    @staticmethod
-    def _refuse_manifest(manifest: checkpoint.Manifest, attempt: str, files: Files) -> None:
-        """Raise Failed where a manifest lists what no attempt has, or the bucket does not."""
-        refuse_names(manifest)
-        dropped = f"{attempt}/{DROPPED}" in files
-        for name, file in manifest.items():
-            if not FILE.fullmatch(name):
-                raise Failed(f"{name!r} is no file of an attempt")
-            entry = files.get(f"{attempt}/{name}")
-            if entry is None:
-                if name in SMALL or (name.startswith(STATE) and not dropped):
-                    raise Failed(f"{name} is not there")
-            elif entry.bytes != file["bytes"] and not (dropped and name.startswith(STATE)):
-                raise Failed(f"{name} has {entry.bytes} bytes, not {file['bytes']}")
 
     # Arrays ----------------------------------------------------------------------------------
 
@@ -397,7 +337,7 @@ class MirroredStore(Store):
             attempt, _, file = name.partition("/")
             folder = self.folder / segment / attempt
             if file == DROPPED and ATTEMPT.fullmatch(attempt) and _is_away(folder):
-                _write_whole(folder / DROPPED, b"")
+                write_whole(folder / DROPPED, b"")
 
     def sweep_attempts(self) -> int:
         """Remove the attempts of this working copy that no marker names. Returns how many."""
@@ -407,7 +347,7 @@ class MirroredStore(Store):
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Nobody else brings anything into this working copy, in any process or thread."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.folder.parent / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -433,14 +373,3 @@ def _winner_here(marker: Path) -> Path | None:
         attempt = marker.parent / str(json.loads(marker.read_bytes())["attempt"])
         return attempt if ATTEMPT.fullmatch(attempt.name) and attempt.is_dir() else None
     return None
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{secrets.token_hex(6)}.partial")
-    try:
-        draft.write_bytes(content)
-        os.replace(draft, path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise

@@ -7,7 +7,7 @@ once in a thousand times passes.
 
 import secrets
 
-from lab.bucket import Bucket
+from lab.bucket import Bucket, NoBucket
 from lab.errors import Failed, Refused
 
 PLACE = "probe"
@@ -31,8 +31,8 @@ def probe(bucket: Bucket) -> None:
             bucket.delete(name)
         if name in _names(bucket):
             raise _refused(bucket, "a listing shows an object that was just removed")
-    except FileNotFoundError as error:
-        raise Refused(f"{bucket.url}: {bucket.why(error)}") from None
+    except NoBucket as error:
+        raise Refused(str(error)) from None
     except (OSError, ValueError, TypeError, NotImplementedError) as error:
         if isinstance(error, Refused):
             raise

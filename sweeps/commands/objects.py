@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fits.files import write_whole
-from lab.bucket import PATIENCE_SECONDS, Bucket, all_at_once, is_url
+from lab.bucket import PATIENCE_SECONDS, Bucket, NoBucket, all_at_once, is_url
 from lab.errors import Refused
 from lab.probe import probe
 from sweeps.decided import LINES, decided_of
@@ -48,7 +48,10 @@ def call(function: Callable[[argparse.Namespace], Any], told: argparse.Namespace
     assert decided is not None
     if told.verb in TRAIN:
         probe(bucket)
-    decided.bring_down()
+    try:
+        decided.bring_down()
+    except NoBucket as error:
+        raise Refused(str(error)) from None
     if told.verb == "status":
         _bring_notes(path, bucket)
     setattr(told, named[0], str(path))

@@ -1,29 +1,22 @@
 """Objects are written whole, put if absent, listed and read; a service that cannot is refused."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import lab.bucket
-from lab.bucket import Bucket, parse_url, without_secrets
+from lab.bucket import Bucket, NoBucket, parse_url, without_secrets
 from lab.errors import Failed, Refused
 from lab.probe import PLACE, probe
-from tests.lab.bucket_here import KEYS, URL, Memory, S3Here, memory_bucket, objects, s3_here
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Here]:
-    with s3_here() as one:
-        yield one
+from tests.lab.bucket_here import KEYS, URL, Memory, memory_bucket, objects
 
 
 @pytest.fixture(params=["memory", "s3"])
 def bucket(request: pytest.FixtureRequest) -> Bucket:
     if request.param == "memory":
         return memory_bucket()
-    request.getfixturevalue("server")
+    request.getfixturevalue("s3_server")
     return Bucket(f"{URL}/{request.node.name.translate({91: '-', 93: None})}")
 
 
@@ -43,6 +36,7 @@ def test_a_url_names_a_bucket_and_a_prefix(url: str) -> None:
         "az://bucket/a", "file:///tmp/a", "s3://", "s3:///a", "s3://b/a", "s3://Bucket/a",
         "s3://bucket/../a", "s3://bucket/.a", "s3://bucket/a//b", "s3://bucket/a=b",
         "s3://bucket/a b", "s3://bucket/a\n", "s3://bucket/a?versionId=1", "s3://bucket/ä",
+        f"s3://bucket/{'a' * 200}",
     ],
 )  # fmt: skip
 def test_another_url_is_refused(url: str) -> None:
@@ -217,6 +211,9 @@ def test_a_bucket_that_does_not_is_refused(kind: type[Memory], wrong: str) -> No
         probe(bucket)
 
 
-def test_a_bucket_that_is_not_there_is_refused(server: S3Here) -> None:
+@pytest.mark.usefixtures("s3_server")
+def test_a_bucket_that_is_not_there_is_refused() -> None:
     with pytest.raises(Refused, match="s3://lab-nowhere/a: The specified bucket does not exist"):
         probe(Bucket("s3://lab-nowhere/a"))
+    with pytest.raises(NoBucket):
+        Bucket("s3://lab-nowhere/a").list("b")

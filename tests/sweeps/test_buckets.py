@@ -14,7 +14,7 @@ import sweeps.place
 from lab.bucket import Bucket
 from sweeps.decided import decided_of
 from sweeps.run import Outcome, join_sweep, run_sweep
-from tests.lab.bucket_here import KEYS, URL, S3Here, memory_bucket, objects, s3_here
+from tests.lab.bucket_here import KEYS, URL, S3Here, memory_bucket, objects
 from tests.sweeps.processes import (
     STEPS,
     disturbed_study,
@@ -154,10 +154,10 @@ def test_a_state_that_is_damaged_in_the_bucket_is_found_said_and_trained_again(
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[S3Here]:
-    with s3_here() as one, pytest.MonkeyPatch.context() as patch:
+def server(s3_server: S3Here) -> Iterator[S3Here]:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_MAX_ATTEMPTS", "1")  # boto's own: s3fs and the lab ask again
-        yield one
+        yield s3_server
 
 
 @pytest.fixture(autouse=True)
@@ -262,10 +262,10 @@ Lab = Callable[..., tuple[int, str, str]]
     [
         (("gc", URL), "lab: lab gc takes folders and files, no bucket\n"),
         (("merge", "here", URL), "lab: lab merge takes folders and files, no bucket\n"),
-        (("results", "here", "--to", f"{URL}.csv"), "lab: --to takes folders and files, no bucket\n"),
+        (("results", "x", "--to", f"{URL}.csv"), "lab: --to takes folders and files, no bucket\n"),
         (("status", "s3://me:secret@lab-tests/a"),
          "lab: s3://***@lab-tests/a: must read s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, its parts "
-         "of letters, digits, dots, - and _\n"),
+         "of letters, digits, dots, - and _, 200 characters at most\n"),
     ],
 )  # fmt: skip
 def test_what_no_bucket_can_do_is_refused(lab_command: Lab, told: Any, line: str) -> None:
@@ -298,6 +298,10 @@ def test_a_sweep_goes_into_no_bucket_that_is_not_there(
     code, _, errors = lab_command("run", study, "--out", "s3://lab-nowhere/a")
     assert code == 2
     assert errors == "lab: s3://lab-nowhere/a: The specified bucket does not exist\n"
+    code, _, errors = lab_command("status", "s3://lab-nowhere/a")
+    assert (code, errors) == (2, "lab: s3://lab-nowhere/a: The specified bucket does not exist\n")
+    told = ("--out", "s3://lab-tests/nothing")
+    assert lab_command("plan", study, *told, "--budget-flops", "1e12")[0] == 0
     code, _, errors = lab_command("status", "s3://lab-tests/nothing")
     assert (code, errors) == (2, "lab: s3://lab-tests/nothing holds no sweep\n")
 
