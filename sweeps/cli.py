@@ -68,7 +68,12 @@ def main(argv: Sequence[str] | None = None, watched: bool = False) -> int:
 
             return run(sys.argv[1:] if argv is None else argv)
         function = getattr(importlib.import_module(told.module), told.function)
-        value = function(told)
+        if any(isinstance(one, str) and "://" in one for one in vars(told).values()):
+            from sweeps.commands.objects import call
+
+            value = call(function, told)
+        else:
+            value = function(told)
         if told.json:
             print(json.dumps(value, allow_nan=False))
         return 0

@@ -20,7 +20,7 @@ def open_folder(folder: str) -> tuple[Folder, Held, Plan]:
     opened = Folder(Path(folder))
     held = opened.held()
     if held is None:
-        raise Refused(f"{folder} holds no sweep")
+        raise Refused(f"{opened.name} holds no sweep")
     corpora = open_corpora(held.sweep)
     digests = {name: corpus.digest for name, corpus in corpora.items()}
     opened.refuse_another(held.sweep, digests)
