@@ -19,7 +19,7 @@ suppress_warnings = ["ref.python"]  # a type named in short, of which two rooms 
 add_module_names = False
 autodoc_mock_imports = ["ray", "submitit", "tensorboardX", "wandb"]
 # What is ours must be there; other projects' names are not looked up, since that needs the network.
-nitpick_ignore_regex = [("py:.*", r"(?!(fits|lab|sweeps)\.).*|.*\.T")]  # T: a type's variable
+nitpick_ignore_regex = [("py:.*", r"(?!(fits|lab|sweeps)\.).*|.*\.(T|Name)")]  # variables of types
 
 NAME = re.compile(r"(?<![\w`:])`([^`]+)`(?!`)")
 OURS = re.compile(r"(?:fits|lab|sweeps)(?:\.\w+)+")
