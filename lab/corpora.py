@@ -210,13 +210,16 @@ def known_names() -> list[str]:
 
 
 def made_best() -> list[str]:
-    """Names of the best parts that have been made of corpora as they now are. Raises Refused."""
-    return [
-        f"{BEST}{name}"
-        for name in known_names()
-        if (_folder(name) / DESCRIPTION).exists()
-        and _best_folder(_read_store(_folder(name), False)).exists()
-    ]
+    """Names of the best parts that have been made of corpora as they now are."""
+    names = []
+    for name in known_names():
+        with contextlib.suppress(Refused, Failed):  # what cannot be read has none
+            folder = _folder(name)
+            if (folder / DESCRIPTION).exists() and _best_folder(
+                _read_store(folder, False)
+            ).exists():
+                names.append(f"{BEST}{name}")
+    return names
 
 
 def own_tokenizer(name: str) -> TokenStore | None:
@@ -276,7 +279,7 @@ def _folder(name: str) -> Path:
 def _open_best(name: str, store: TokenStore, verify: bool) -> TokenStore:
     from lab.best import write_best  # which reads stores and scores
 
-    folder = _best_folder(store)
+    folder = _best_folder(name, store)
     if not (folder / DESCRIPTION).exists():
         write_best(folder, name, store)
     return _read_store(folder, verify)
@@ -291,11 +294,10 @@ def _open_damaged(name: str, store: TokenStore, verify: bool) -> TokenStore:
     return _read_store(folder, verify)
 
 
-def _best_folder(store: TokenStore) -> Path:
+def _best_folder(name: str, store: TokenStore) -> Path:
     from lab.best import VERSION
 
-    name = f"{BEST}{store.name}@{FORMAT}-{VERSION}-{store.digest[:16]}"
-    return home() / "corpora" / name
+    return home() / "corpora" / f"{name}@{FORMAT}-{VERSION}-{store.digest[:16]}"
 
 
 def _built_in_version(name: str) -> str:
