@@ -4,9 +4,17 @@ Needs NumPy, SciPy, pandas and matplotlib; each is imported by the module that u
 used. Never imports the training core: a table from any trainer will do.
 
     import fits
-    table = fits.read_table("losses.csv")
-    one = fits.fit("chinchilla", table)
+
+    table = fits.read_table("losses.csv")  # or .parquet, or a folder of logs: TensorBoard, W&B ...
+    columns = {"n_params": "size*1e6", "n_tokens": "step*524288", "loss_nats": "val/loss"}
+    one = fits.fit("chinchilla", table, columns=columns, holdout="n_params > 5e9")
     print(one.summary())
+    one.plot().save("law.pdf")
+    print(fits.allocate(one, 1e22).summary())
+
+Columns that are called as the law's variables are need no `columns`. Logs have a row a step:
+`tidy` joins a table of runs to them and keeps each run's last row. `law("chinchilla")` says what a
+law reads; a law of your own is a file (`fit("my_law.py", table)`).
 """
 
 import importlib
@@ -38,6 +46,7 @@ _WHERE = {
     "schedule": "fits.rates",
     "read_table": "fits.table",
     "write_table": "fits.table",
+    "tidy": "fits.tidying",
     "allocate": "fits.allocation",
     "loss_cost": "fits.allocation",
     "log_optimal_size": "fits.optimum",

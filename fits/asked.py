@@ -8,7 +8,7 @@ import numpy as np
 
 from fits.engine.objective import Objective
 from fits.engine.problem import Problem
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.form import Law
 from fits.table import column_values, drop_shared_rows, require_column, rows_where
 from fits.variables import different
@@ -74,7 +74,10 @@ def parameters_asked(
     for verb, names in (("pin", pin or {}), ("bound", bound or {}), ("tie", tie or {})):
         for name in names:
             if name not in law.names:
-                raise Refused(f"law {law.name} has no parameter {name!r} to {verb}; it has {known}")
+                raise Refused(
+                    f"law {law.name} has no parameter {name!r} to {verb}; it has {known}"
+                    f"{meant(name, law.names)}"
+                )
     pinned = {name: float(value) for name, value in (pin or {}).items()}
     for name, value in pinned.items():
         if not np.isfinite(value):
@@ -124,6 +127,7 @@ def refuse_starts(
         if name not in law.names:
             raise Refused(
                 f"law {law.name} has no parameter {name!r}; it has {', '.join(law.names)}"
+                f"{meant(name, law.names)}"
             )
         if not len(values) or not np.all(np.isfinite(values)):
             raise Refused(f"starts of {name}: {list(values)} must be finite numbers, at least one")

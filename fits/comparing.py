@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fits.columns import with_columns
 from fits.errors import Refused
 from fits.folds import flipped_as_large, mean_over_folds
 from fits.form import Law
@@ -235,6 +236,7 @@ def compare(
     response = chosen[0].response.name
     alike = [one for one in chosen if one.response.name == response]
     options = _options(chosen, columns, own or {})
+    table = with_columns(table, columns)
     _refuse_lacking(alike, table, options)
     split: dict[str, Any] = {
         "by": by,

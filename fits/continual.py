@@ -27,7 +27,8 @@ def changes(results: pd.DataFrame, phase: str, ratio: str) -> pd.DataFrame:
     """Change of loss since the branch point, one row per size, unit, ratio, corpus and state.
 
     Columns: n_params, unit, ratio, corpus, tokens, loss_nats, loss_before, change, and
-    against_control (change less that of the same trunk's R = 0 branch; NaN without one).
+    against_control (change less that of the same trunk's R = 0 branch; NaN without one); and run,
+    where the table has it.
     Runs that diverged take no part. Raises Refused on missing columns.
     """
     needed = {"n_params", "trunk", "phase", "step", "tokens_in_phase", "corpus", "loss_nats", ratio}
@@ -55,6 +56,8 @@ def changes(results: pd.DataFrame, phase: str, ratio: str) -> pd.DataFrame:
             "loss_nats": inside["loss_nats"],
         }
     )
+    if "run" in inside.columns:
+        out["run"] = inside["run"]
     keys = pd.MultiIndex.from_frame(inside[branch])
     out["loss_before"] = at_branch.reindex(keys).to_numpy()
     out["change"] = out["loss_nats"] - out["loss_before"]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.columns import with_columns
 from fits.engine.identify import coordinate_scales
 from fits.errors import Refused
 from fits.expected import Knowledge, known, quantile
@@ -217,6 +218,7 @@ def _slopes(
     rates: Any,
 ) -> Floats:
     law = start.problem.law
+    candidates = with_columns(candidates, columns)
     chosen, _ = resolve_columns(law, candidates, columns, response=False)
     x, _ = read_variables(law, candidates, chosen, rates)
     there = replace(start.problem, x=x, y=np.ones(len(candidates)))

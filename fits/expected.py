@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.columns import with_columns
 from fits.engine.identify import ILL_CONDITIONED, coordinate_jacobian, covariance
 from fits.engine.objective import objective as objective_named
 from fits.engine.problem import Problem
@@ -141,7 +142,7 @@ def expected_intervals(
     for name in pin:
         if name not in law.names:
             raise Refused(f"law {law.name} has no parameter {name!r} to pin")
-    frame = pd.DataFrame(points)
+    frame = with_columns(pd.DataFrame(points), columns)
     if frame.empty:
         raise Refused("no points to expect anything of")
     chosen, _ = resolve_columns(law, frame, columns, response=False)

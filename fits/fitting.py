@@ -16,6 +16,8 @@ from fits.asked import (
     response_values,
     rows_to_use,
 )
+from fits.columns import with_columns
+from fits.doubts import doubts
 from fits.engine.objective import objective as objective_named
 from fits.engine.problem import Problem
 from fits.engine.solve import Solution
@@ -57,8 +59,9 @@ def fit(
 ) -> Fit:
     """Fit a law to a table of losses.
 
-    columns: law's variable -> column, where they differ. where: rows to use. holdout: rows to
-    predict instead (`column op value [and ...]`). objective: see `fits.engine.objective`.
+    columns: law's variable -> column, where they differ, or arithmetic on columns (`step*524288`:
+    `fits.columns`). where: rows to use. holdout: rows to predict instead
+    (`column op value [and ...]`). objective: see `fits.engine.objective`.
 
     pin: parameters kept at a value; bound: their (low, high); tie: parameter -> the one whose value
     it takes. starts: values to start from instead of the law's (every combination is tried); near:
@@ -76,6 +79,7 @@ def fit(
     law = law_named(law) if isinstance(law, str) else law
     refuse_options(interval, draws, level)
     rule = objective_named(objective or law.objective)
+    table = with_columns(table, columns)
     if by:
         require_groups(table, by)
     elif interval == "units":
@@ -84,6 +88,7 @@ def fit(
     frame, exclusions = rows_to_use(law, table, where)
     x, said = read_variables(law, frame, chosen, rates)
     y = response_values(law, rule, frame, chosen[law.response.name])
+    said += doubts(law, frame, chosen, {**x, law.response.name: y}, by)
     kept = np.ones(len(frame), bool)
     if holdout:
         kept = ~rows_where(frame, holdout).to_numpy(bool)
@@ -131,6 +136,7 @@ def fit(
 
 def fit_groups(law: str | Law, table: "pd.DataFrame", per: str, **options: Any) -> list[Fit]:
     """`fit` once for each value of the column `per`. Raises Refused."""
+    table = with_columns(table, options.get("columns"))
     require_groups(table, per)
     fits = []
     for value, rows in table.groupby(per, sort=True):
@@ -149,6 +155,7 @@ def fit_shared(
     The others are a group's own, named `alpha[3]`. Raises Refused.
     """
     law = law_named(law) if isinstance(law, str) else law
+    table = with_columns(table, options.get("columns"))
     require_groups(table, per)
     where = options.pop("where", None)
     frame = table[rows_where(table, where)] if where else table

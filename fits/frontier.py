@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fits.columns import with_columns
 from fits.engine.uncertainty import t_quantile
 from fits.errors import Refused
 from fits.form import Variable
@@ -288,6 +289,7 @@ def columns_of(
         if name not in (*needed, *optional):
             known = ", ".join((*needed, *optional))
             raise Refused(f"a frontier reads no column {name!r}; it reads {known}")
+    table = with_columns(table, columns)
     out = {}
     for name in (*needed, *optional):
         column = given.get(name, name)

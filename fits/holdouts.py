@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fits.asked import rows_to_use
+from fits.columns import with_columns
 from fits.engine.identifiable import status_of
 from fits.engine.uncertainty import t_quantile
 from fits.errors import Refused
@@ -262,6 +263,7 @@ def hold_out(
         raise Refused("leave out by group or folds, or rolling into the future: not both")
     if not rolling and (cuts is not None or horizon != math.inf):
         raise Refused("cuts and horizon need `rolling`, the column to roll along")
+    table = with_columns(table, columns)
     whole = fit(
         law,
         table,

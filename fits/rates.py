@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fits.changes import Changes, History, join
-from fits.errors import Refused
+from fits.errors import Refused, meant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -291,7 +291,13 @@ def rates_from_table(
             rate = source[column].to_numpy(np.float64, na_value=np.nan)
         except (TypeError, ValueError):
             raise Refused(f"column {column!r} of {what} must hold numbers") from None
-        by_name, notes = _between(*at, rate)
+        if source is not frame and (empty := np.isnan(rate)).any():  # of logs: not logged there
+            notes.append(f"{int(empty.sum())} rows of the table of rates hold none")
+            kept = ~empty
+            at = [name for name, one in zip(at[0], kept, strict=True) if one], at[1][kept]
+            rate = rate[kept]
+        by_name, more = _between(*at, rate)
+        notes += more
     used = {name: by_name[name] for name in dict.fromkeys(names) if name in by_name}
     missing = next((name for name in names if name not in used), None)
     if missing is not None:
@@ -301,8 +307,9 @@ def rates_from_table(
 
 def _require(column: str, frame: "pd.DataFrame", what: str) -> None:
     if column not in frame.columns:
-        there = ", ".join(map(str, frame.columns))
-        raise Refused(f"{what} has no column {column!r}; it has {there}")
+        known = [str(one) for one in frame.columns]
+        hint = meant(column, known)
+        raise Refused(f"{what} has no column {column!r}; it has {', '.join(known)}{hint}")
 
 
 def _places(

@@ -1,15 +1,12 @@
-"""`report.html`: one self-contained page; every name in it is escaped."""
+"""What a study found, as a value, and its numbers as text for a page (`fits.report_page`)."""
 
-import base64
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.figures.plots import Figure
-from fits.files import write_whole
 from fits.interval import Interval
 from fits.result import Fit
 from fits.verdicts import Evidence
@@ -66,37 +63,8 @@ class Findings:
         for one in self.figures:
             if one.name == name:
                 return one
-        raise Refused(f"no figure {name!r}: {', '.join(one.name for one in self.figures)}")
-
-
-def write_report(
-    path: Path,
-    title: str,
-    question: str,
-    findings: Findings,
-    facts: Mapping[str, str],
-    details: Mapping[str, str],
-) -> None:
-    """Write the page. `facts` are short (what ran, with what); `details` long (specs). Failed."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fits", "templates"), autoescape=True, undefined=StrictUndefined
-    )
-    pictures = [
-        (one, base64.b64encode(one.render("svg")).decode("ascii")) for one in findings.figures
-    ]
-    page = environment.get_template("report.html.jinja").render(
-        title=title,
-        question=question,
-        findings=findings,
-        pictures=pictures,
-        facts=facts,
-        details=details,
-        cell=cell,
-        fit_rows=fit_rows(findings.fits),
-    )
-    write_whole(path, page.encode())
+        known = [one.name for one in self.figures]
+        raise Refused(f"no figure {name!r}: {', '.join(known)}{meant(name, known)}")
 
 
 def cell(value: Any) -> str:

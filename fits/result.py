@@ -153,12 +153,13 @@ class Fit:
         """
         import pandas as pd
 
+        from fits.columns import with_columns
         from fits.table import resolve_columns
         from fits.variables import read_variables
 
         if band not in ("new", "curve"):
             raise Refused(f"unknown band {band!r}; allowed: new, curve")
-        frame = pd.DataFrame(table)
+        frame = with_columns(pd.DataFrame(table), columns)
         chosen, _ = resolve_columns(self.law, frame, columns, response=False)
         x, _ = read_variables(self.law, frame, chosen, rates)
         predicted, low, high = self.band(x, band)

@@ -29,6 +29,8 @@ def save_fits(fits: Sequence[Fit], path: str | Path) -> None:
 
 def load_fits(path: str | Path, laws: Sequence[Law] = ()) -> list[Fit]:
     """Read fits that `save_fits` or a study wrote; `laws`: laws of your own. Raises Refused."""
+    if Path(path).suffix in (".csv", ".parquet"):
+        raise Refused(f"{path} is a table, not a fit: lab fit LAW {path} --to fit.json makes one")
     try:
         text = Path(path).read_text()
     except OSError as error:
@@ -105,7 +107,9 @@ def from_dict(tree: Mapping[str, Any], laws: Sequence[Law] = ()) -> Fit:
 
 def _read(tree: Mapping[str, Any], laws: Sequence[Law]) -> Fit:
     name = str(tree["law"])
-    law = next((own for own in laws if own.name == name), None) or law_named(name)
+    law = next((own for own in laws if own.name == name), None)
+    if law is None:
+        law = _known(name)
     if tree["shared"] is not None:
         groups = [_scalar(value) for value in tree["shared"]["groups"]]
         law = shared_law(law, str(tree["shared"]["per"]), groups, tree["shared"]["parameters"])
@@ -151,6 +155,18 @@ def _read(tree: Mapping[str, Any], laws: Sequence[Law]) -> Fit:
         unit_params=_units(law, tree["unit_params"]),
         notes=_texts(tree["notes"]),
         exclusions=_texts(tree["exclusions"]),
+    )
+
+
+def _known(name: str) -> Law:
+    """A law of the library. A file never says which code to run: no path is followed. Refused."""
+    try:
+        if not name.endswith(".py"):
+            return law_named(name)
+    except Refused:
+        pass
+    raise Refused(
+        f"unknown law {name!r}: if it is your own, name its file (--law FILE.py, or laws=[...])"
     )
 
 

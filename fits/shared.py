@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.form import GROUP, Law, Parameter, Values
 
 
@@ -20,6 +20,7 @@ def shared_law(law: Law, per: str, groups: Sequence[Any], shared: Sequence[str])
         if name not in law.names:
             raise Refused(
                 f"law {law.name} has no parameter {name!r} to share; it has {', '.join(law.names)}"
+                f"{meant(name, law.names)}"
             )
     own = [name for name in law.names if name not in shared]
     labels = {name: [f"{name}[{label(value)}]" for value in groups] for name in own}

@@ -3,13 +3,14 @@
 import io
 import operator
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.files import write_whole
 from fits.form import Law, Variable
 from fits.plain import plain
@@ -17,6 +18,8 @@ from fits.plain import plain
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_LISTED = 40  # columns that a refusal names
+_ENDINGS = (".csv", ".parquet")
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -27,16 +30,43 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 }
 # a quoted value, an `and`, or one character of anything else
 _PIECE = re.compile(r"""(?s)[=<>]\s*(?:'[^']*'|"[^"]*")|\s+and\s+|.""")
-_TERM = re.compile(r"(?s)\s*([A-Za-z_][\w.]*)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*\Z")
+_TERM = re.compile(r"(?s)\s*(\S.*?)\s*(==|!=|<=|>=|<|>)\s*(.+?)\s*\Z")  # any column's name
 
 
 def read_table(path: str | Path) -> "pd.DataFrame":
-    """Read a .csv or .parquet table. Raises Refused."""
-    import pandas as pd
+    """Read a table of losses, or the logs of a trainer as one. Raises Refused.
+
+    path: a .csv or .parquet; a chart's CSV from Weights & Biases (a column a run becomes a row a
+    run and step); a log, or a folder of logs (`fits.logs.runs`: TensorBoard, Weights & Biases, JSON
+    lines, Hugging Face), with a row a run and step. What is to be known of logs (values logged
+    twice, a file that is cut) is said by `warnings.warn`.
+    """
+    from fits.logs.runs import read_logs, reader_of
+    from fits.logs.wandb import is_chart, unfold_chart
 
     path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
-        raise Refused(f"cannot read {path.name}: a table ends in .csv or .parquet")
+    notes: list[str] = []
+    folder = path.is_dir() and path.suffix not in _ENDINGS
+    if folder or (reader_of(path.name) and path.exists()):
+        frame, notes = read_logs(path)
+    else:
+        frame = _read_file(path)
+        names = [str(name) for name in frame.columns]
+        if path.suffix == ".csv" and is_chart(names):
+            frame, notes = unfold_chart(frame)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return frame
+
+
+def _read_file(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    if path.suffix not in _ENDINGS and (path.suffix or path.exists()):
+        raise Refused(
+            f"cannot read {path.name}: a table ends in .csv or .parquet, or is a log, or a folder "
+            "of logs (TensorBoard, Weights & Biases, .jsonl, trainer_state.json)"
+        )
     if not path.exists():  # pyarrow gives no reason of its own
         raise Refused(f"cannot read {path}: no such file")
     try:
@@ -49,6 +79,10 @@ def read_table(path: str | Path) -> "pd.DataFrame":
         raise Refused(f"cannot read {path} as a table: {reason}") from None
     if frame.empty:
         raise Refused(f"{path} has no rows")
+    if len(frame.columns) == 1 and any(sign in str(frame.columns[0]) for sign in ";\t"):
+        raise Refused(
+            f"cannot read {path}: one column, {frame.columns[0]!r}; commas must divide it"
+        )
     return frame
 
 
@@ -105,8 +139,15 @@ def _value_like(column: "pd.Series[Any]", text: str, term: str) -> Any:
     return bare
 
 
+def listed(names: Iterable[Any], wanted: str = "") -> str:
+    """Names for a refusal: not more than a line holds, and the one that may have been meant."""
+    known = [str(name) for name in names]
+    more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
+    return f"{', '.join(known[:MOST_LISTED])}{more}{meant(wanted, known)}"
+
+
 def _no_column(name: str, frame: "pd.DataFrame") -> str:
-    return f"the table has no column {name!r}; it has {', '.join(map(str, frame.columns))}"
+    return f"the table has no column {name!r}; it has {listed(frame.columns, name)}"
 
 
 def resolve_columns(
@@ -122,7 +163,10 @@ def resolve_columns(
     known = [one.name for one in wanted] + (["curve"] if law.rates else [])
     for name in given:
         if name not in known and name != law.response.name:
-            raise Refused(f"law {law.name} has no variable {name!r}; it has {', '.join(known)}")
+            hint = meant(name, known)
+            raise Refused(
+                f"law {law.name} has no variable {name!r}; it has {', '.join(known)}{hint}"
+            )
     chosen = {"curve": given["curve"]} if "curve" in given and law.rates else {}
     notes: list[str] = []
     for one in wanted:
@@ -136,7 +180,8 @@ def resolve_columns(
                 column = alike[0]
                 notes.append(f"{one.name} is taken from column {column}")
         if column not in frame.columns:
-            raise Refused(f"law {law.name} needs {one.name}: {_no_column(column, frame)}")
+            called = "" if one.name in given else f" (of another name: --columns {one.name}=NAME)"
+            raise Refused(f"law {law.name} needs {one.name}: {_no_column(column, frame)}{called}")
         chosen[one.name] = column
     return chosen, notes
 
@@ -162,9 +207,13 @@ def column_values(one: Variable, frame: "pd.DataFrame", column: str) -> np.ndarr
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         where, value = frame.index[bad[0]], plain(frame[column].iloc[bad[0]])
+        mend = "write numbers" if isinstance(value, str) else "leave those rows out"
+        if one.positive and not isinstance(value, str):
+            above = f"{column} > 0" + (f" and {column} < inf" if np.isinf(values).any() else "")
+            mend += f" (--where '{above}')"
         raise Refused(
             f"column {column!r}: {value!r} in row {where} is not a finite number "
-            f"({len(bad)} such): leave those rows out"
+            f"({len(bad)} such): {mend}"
         )
     bad = np.flatnonzero(values <= 0) if one.positive else np.array([], int)
     if len(bad):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fits.columns import with_columns
 from fits.errors import Refused
 from fits.form import GROUP, RATES, Law
 from fits.table import column_values, require_column
@@ -17,7 +18,8 @@ from fits.table import column_values, require_column
 if TYPE_CHECKING:
     import pandas as pd
 
-CURVE_COLUMNS = ("curve", "schedule")  # where a table says which curve a row is on, unless told
+# where a table says which curve a row is on, unless told
+CURVE_COLUMNS = ("curve", "schedule", "run")
 
 
 def read_variables(
@@ -40,6 +42,8 @@ def read_variables(
         if curve:
             require_column(curve, frame)
         lr = chosen.get("lr", "lr")
+        if hasattr(rates, "columns"):  # a table
+            rates = with_columns(rates, {"step": chosen["step"], "lr": lr})
         found, said = rates_from_table(frame, curve, chosen["step"], lr, rates)
         x[RATES] = found
         notes += said

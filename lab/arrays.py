@@ -30,12 +30,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jax
 import numpy as np
 
 from lab import checkpoint
+from lab.blocks import UNROLLED_LAYERS
 from lab.errors import Failed, Refused
-from lab.model import UNROLLED_LAYERS
 from lab.origin import Moments, Origin, Summed
 from lab.parametrisation import HIDDEN
 from lab.spec import ModelSpec, canonical
@@ -87,6 +86,8 @@ def array_shapes(model: ModelSpec, moments: Moments) -> dict[str, tuple[int, ...
 
 def held_shapes(model: ModelSpec, moments: Moments) -> dict[str, Any]:
     """Shape and type of every leaf of a state by name, as the lab holds and stores it."""
+    import jax
+
     shapes = array_shapes(model, moments)
     leaves: dict[str, tuple[int, ...]] = {}
     for name, shape in shapes.items():

@@ -18,7 +18,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from lab.errors import Failed
@@ -31,20 +30,27 @@ def _name(path: tuple[Any, ...]) -> str:
     return ".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
 
 
+def _leaves(state: Any) -> Any:
+    """Leaves of a state with their paths, and its structure."""
+    import jax  # here, since whoever only reads manifests needs none of it
+
+    return jax.tree.flatten_with_path(state)
+
+
 def flatten(state: Any) -> dict[str, np.ndarray]:
     """A state as {name: array on the host}."""
-    leaves, _ = jax.tree.flatten_with_path(state)
+    leaves, _ = _leaves(state)
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def named_leaves(abstract: Any) -> dict[str, Any]:
     """Leaves of a state, or of its shapes, by name."""
-    return {_name(path): leaf for path, leaf in jax.tree.flatten_with_path(abstract)[0]}
+    return {_name(path): leaf for path, leaf in _leaves(abstract)[0]}
 
 
 def unflatten(abstract: Any, named: Mapping[str, Any]) -> Any:
     """Arrays by name, in the containers of `abstract`. Raises Failed on another set of arrays."""
-    leaves, structure = jax.tree.flatten_with_path(abstract)
+    leaves, structure = _leaves(abstract)
     out = []
     for path, want in leaves:
         have = named.get(_name(path))
@@ -54,7 +60,7 @@ def unflatten(abstract: Any, named: Mapping[str, Any]) -> Any:
                 f"stored state: {_name(path)} is {got}, not {want.dtype}{list(want.shape)}"
             )
         out.append(have)
-    return jax.tree.unflatten(structure, out)
+    return structure.unflatten(out)
 
 
 @cache
@@ -75,6 +81,7 @@ def _checkpointer() -> Any:
     Folders are made before its threads start: on a full disk they would wait for theirs, and the
     process for them, for minutes. What it cannot do it raises, and need not log.
     """
+    import jax
     import orbax.checkpoint as ocp
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -98,7 +105,7 @@ def restore(folder: Path, abstract: Any) -> Any:
     """Read a state back, on the host. Check it against its manifest first. Raises Failed."""
     like = {
         name: np.empty(leaf.shape, leaf.dtype)
-        for name, leaf in ((_name(p), x) for p, x in jax.tree.flatten_with_path(abstract)[0])
+        for name, leaf in ((_name(p), x) for p, x in _leaves(abstract)[0])
     }
     try:
         with _checkpointer() as checkpointer:
@@ -118,7 +125,7 @@ def save_file(file: Path, state: Any) -> None:
 
 def restore_file(file: Path, abstract: Any) -> Any:
     """Read back what `save_file` wrote. Check it against its manifest first. Raises Failed."""
-    kinds = {_name(path): x.dtype for path, x in jax.tree.flatten_with_path(abstract)[0]}
+    kinds = {_name(path): x.dtype for path, x in _leaves(abstract)[0]}
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             # NumPy's files forget the names of types that it does not know, such as bfloat16

@@ -16,8 +16,9 @@ from flax import nnx
 from jax import Array
 from numpy.typing import NDArray
 
+from lab.blocks import UNROLLED_LAYERS
 from lab.errors import Refused
-from lab.model import UNROLLED_LAYERS, Transformer, log_losses
+from lab.model import Transformer, log_losses
 from lab.optimizer import hyper, initial_state, update
 from lab.parametrisation import scales
 from lab.spec import ModelSpec, OptimizerSpec

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.damage import PREFIX
-from lab.errors import Failed, Refused
+from lab.errors import Failed, Refused, meant
 from lab.home import home
 from lab.placing import DESCRIPTION, digest_of, placed
 from lab.spec import canonical
@@ -257,7 +257,8 @@ def _open_store(name: str, verify: bool) -> TokenStore:
     if of != name and name not in BUILT_IN and of in known_names():
         return _open_damaged(name, _open_store(of, verify), verify)
     if not _NAME.match(name) or name not in known_names():
-        raise Refused(f"unknown corpus {name!r}; known: {', '.join(known_names())}")
+        known = known_names()
+        raise Refused(f"unknown corpus {name!r}; known: {', '.join(known)}{meant(name, known)}")
     folder = _folder(name)
     if name in BUILT_IN and not (folder / DESCRIPTION).exists():
         write_store(folder, name, BUILT_IN[name]())

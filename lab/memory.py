@@ -10,9 +10,9 @@ block, so bf16 counts as float32 here: on accelerators, where nobody has measure
 
 from dataclasses import dataclass
 
+from lab.blocks import UNROLLED_LAYERS, query_blocks
 from lab.flops import parameters
 from lab.layout import Layout
-from lab.model import MOST_BLOCKS, SMALLEST_BLOCK, UNROLLED_LAYERS
 from lab.spec import Shape
 
 FLOAT = 4  # bytes
@@ -56,7 +56,7 @@ def train_bytes(shape: Shape, layout: Layout) -> int:
     widened = shape.precision == "float32" or layout.remat
     kept = SCANNED if scanned else UNROLLED if widened else UNROLLED_BF16
     tokens = shape.batch * model.context / (layout.data * layout.fsdp * layout.accumulate)
-    blocks = max(1, min(MOST_BLOCKS, model.context // SMALLEST_BLOCK))
+    blocks = query_blocks(model.context)
     row = model.heads * model.context * (blocks + 1) / (2 * blocks)  # queries go in blocks
     by_head = kept.by_head * model.width + kept.hidden * model.mlp_width + kept.scores * row
     block = tokens * (kept.whole * model.width + by_head / layout.tensor)

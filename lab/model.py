@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from lab.blocks import UNROLLED_LAYERS, query_blocks
 from lab.parametrisation import scales
 from lab.sharding import WINDOWS, apart, devices_of, used
 from lab.spec import ModelSpec
@@ -26,9 +27,6 @@ Keys = Iterator[Array]
 ROPE_BASE = 10_000.0
 NORM_EPS = 1e-6
 EMBEDDING_STD = 0.02
-MOST_BLOCKS, SMALLEST_BLOCK = 2, 64  # of queries in attention; 4 and 8 were slower on a CPU
-# Deeper models scan one compiled block over their layers: compiling takes as long for any depth.
-UNROLLED_LAYERS = 8
 MASKED = -1e30  # finite, so that a row's maximum stays finite and its gradient zero
 
 
@@ -56,7 +54,7 @@ def causal_attention(q_MLK: Array, k_MLK: Array, v_MLK: Array, scale: float | No
     """
     length, channels = q_MLK.shape[1:]
     scale = channels**-0.5 if scale is None else scale
-    blocks = max(1, min(MOST_BLOCKS, length // SMALLEST_BLOCK))
+    blocks = query_blocks(length)
     ends = [length * k // blocks for k in range(blocks + 1)]
     mixed = []
     for first, last in pairwise(ends):

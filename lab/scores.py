@@ -28,7 +28,7 @@ from lab import ngrams
 from lab.corpora import DOCUMENTS, TOKENS, Corpus, TokenStore, open_corpus
 from lab.damage import PREFIX
 from lab.documents import training_documents
-from lab.errors import Failed, Refused
+from lab.errors import Failed, Refused, meant
 
 VERSION = 1  # of how scores are computed; raised by hand when that changes
 REFERENCE_TOKENS = 2**23  # at most, of each half that the reference model is counted on
@@ -67,7 +67,10 @@ def document_scores(store: TokenStore, name: str) -> Floats:
     assert store.folder is not None
     names = score_names(store)
     if name not in names:
-        raise Refused(f"corpus {store.name!r} has no score {name!r}; it has {', '.join(names)}")
+        hint = meant(name, names)
+        raise Refused(
+            f"corpus {store.name!r} has no score {name!r}; it has {', '.join(names)}{hint}"
+        )
     file = store.folder / DOCUMENTS / f"{name}.npy"
     if not file.exists():
         file = file.with_name(f"{name}.{VERSION}.npy")

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from lab.errors import Refused
+from lab.errors import Refused, meant
 
 T = TypeVar("T")
 
@@ -398,7 +398,8 @@ def _read_dataclass(kind: Any, value: Any, where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in value:
         if key not in fields:
-            raise Refused(f"{where}: unknown key {key!r}; the keys are {', '.join(fields)}")
+            hint = meant(key, fields)
+            raise Refused(f"{where}: unknown key {key!r}; the keys are {', '.join(fields)}{hint}")
     for name, one in fields.items():
         if name not in value and one.default is dataclasses.MISSING:
             raise Refused(f"{where}: key {name!r} is missing")

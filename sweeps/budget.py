@@ -74,7 +74,9 @@ class Choice:
 
 def choose(plan: Plan, todo: Remaining, limits: list[Limit]) -> Choice:
     """What the limits pay for. Raises Refused where that is not one unfinished run."""
-    of_segment = {work.segment: number for number, work in enumerate(todo.work)}
+    of_segment: dict[int, list[int]] = defaultdict(list)  # a damaged one can have several pieces
+    for number, work in enumerate(todo.work):
+        of_segment[work.segment].append(number)
     costs = [
         [(work.stop - work.start) * one.a_step(plan.segments[work.segment]) for one in limits]
         for work in todo.work
@@ -88,7 +90,7 @@ def choose(plan: Plan, todo: Remaining, limits: list[Limit]) -> Choice:
     while True:
         cut, cheapest = [], None
         for run in waiting:
-            new = {of_segment[k] for k in run.segments if k in of_segment} - paid
+            new = {number for k in run.segments for number in of_segment.get(k, ())} - paid
             price = [sum(costs[number][n] for number in new) for n in range(len(limits))]
             after = [s + p for s, p in zip(spent, price, strict=True)]
             if any(price) and any(s > one.amount for s, one in zip(after, limits, strict=True)):

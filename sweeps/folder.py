@@ -23,8 +23,9 @@ from lab.errors import Refused
 from lab.identity import NUMERICS
 from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.spec import canonical, read
-from lab.store import SCHEMA, Store
+from lab.store import SCHEMA
 from sweeps.grid import Grid, plain
+from sweeps.place import shown, store_of
 from sweeps.presence import Presence, present, refuse_busy
 from sweeps.sweep import Sweep, sweep_from_json
 
@@ -47,7 +48,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.store = Store(path)
+        self.name = shown(path)
+        self.store = store_of(path)
 
     def held(self) -> Held | None:
         """What the folder holds, or None if it is empty or absent. Raises Refused."""
@@ -56,21 +58,21 @@ class Folder:
             if not self.path.exists() or not any(self._contents()):
                 return None
             if not self.path.is_dir():
-                raise Refused(f"{self.path} is not a folder")
+                raise Refused(f"{self.name} is not a folder")
             text = file.read_bytes()
         except FileNotFoundError:
             raise Refused(
-                f"{self.path} is no sweep's folder (no {SWEEP_FILE}): choose another"
+                f"{self.name} is no sweep's folder (no {SWEEP_FILE}): choose another"
             ) from None
         except OSError as error:
             raise Refused(f"cannot read {file}: {error.strerror}") from None
         try:
             tree = json.loads(text)
             if tree["schema"] != SCHEMA:
-                raise Refused(f"{self.path} has schema {tree['schema']}, this lab {SCHEMA}")
+                raise Refused(f"{self.name} has schema {tree['schema']}, this lab {SCHEMA}")
             if tree["numerics"] != NUMERICS:
                 raise Refused(
-                    f"{self.path} was trained with numerics {tree['numerics']}, this lab has "
+                    f"{self.name} was trained with numerics {tree['numerics']}, this lab has "
                     f"{NUMERICS}: choose another folder"
                 )
             sweep = sweep_from_json(canonical(tree["sweep"]))
@@ -90,7 +92,7 @@ class Folder:
         """Raise Refused if the folder holds something that `sweep` does not grow out of."""
         difference = self.difference(sweep, digests)
         if difference is not None:
-            raise Refused(f"{self.path} holds another sweep: {difference}; choose another --out")
+            raise Refused(f"{self.name} holds another sweep: {difference}; choose another --out")
 
     def difference(self, sweep: Sweep, digests: dict[str, str]) -> str | None:
         """Why a sweep does not grow out of what the folder holds, or None. Raises Refused."""
@@ -131,7 +133,7 @@ class Folder:
         else:
             what = "other settings"
         raise Refused(
-            f"another process is training into {self.path}, and this is {what}: wait for it, "
+            f"another process is training into {self.name}, and this is {what}: wait for it, "
             "or ask for the same"
         )
 

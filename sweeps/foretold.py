@@ -97,10 +97,7 @@ def run_in_order(
             hosts.agree(False)
             return first
         for row in rows:
-            say(
-                f"foretold {row['name']}: {row['predicted']:.4g} ({row['low']:.4g} .. "
-                f"{row['high']:.4g}) {row['unit']}"
-            )
+            say(_said(row))
         hosts.agree(True)
     elif not hosts.agree(None):
         return first
@@ -141,6 +138,13 @@ def write_down(
     line = {"schema": SCHEMA, "beforehand": untouched, "based_on": based_on, "rows": rows}
     _append(out / FILE, canonical(line))
     return rows
+
+
+def _said(row: dict[str, Any]) -> str:
+    """A prediction in a line. One of a single seed has no interval."""
+    low, high = row["low"], row["high"]
+    interval = "no interval" if low is None or high is None else f"{low:.4g} .. {high:.4g}"
+    return f"foretold {row['name']}: {row['predicted']:.4g} ({interval}) {row['unit']}"
 
 
 def _begun(plan: Plan, index: Index, segments: set[int]) -> bool:
@@ -200,8 +204,10 @@ def compared(known: Sequence[Foretold], measured: "dict[str, float]") -> "Table 
     chosen = (before or list(known))[-1]
     frame = pd.DataFrame(chosen.rows, columns=list(COLUMNS))
     frame.insert(4, "measured", frame["name"].map(measured).astype(float))
-    inside = frame["measured"].between(frame["low"], frame["high"]).astype(object)
-    frame.insert(5, "inside", inside.where(frame["measured"].notna(), None))
+    ends = frame[["low", "high"]] = frame[["low", "high"]].astype(float)
+    inside = frame["measured"].between(ends["low"], ends["high"]).astype(object)
+    judged = frame["measured"].notna() & ends.notna().all(axis="columns")
+    frame.insert(5, "inside", inside.where(judged, None))
     caption = (
         "Written down before the runs that measure it."
         if before

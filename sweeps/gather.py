@@ -7,8 +7,6 @@ attempts win: what it said before a merge, it says after it. Copies stand in seg
 Provenance travels in the records.
 """
 
-import dataclasses
-import re
 import secrets
 import shutil
 from dataclasses import dataclass, field
@@ -16,23 +14,20 @@ from pathlib import Path
 
 from lab import checkpoint
 from lab.errors import Failed, Refused
-from lab.spec import canonical, read
+from lab.foreign import SMALL, refuse_unsound
+from lab.spec import canonical
 from lab.store import (
     DROPPED,
     STATE,
     STOP,
     UNREADABLE,
     Attempt,
-    EvaluationRow,
     Index,
     read_attempt,
     segment_name,
     why_not_written,
 )
 from sweeps.folder import Folder
-
-SMALL = {"record.json", "steps.jsonl", "evaluations.jsonl"}
-IDENTITY = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass
@@ -76,7 +71,7 @@ def merge(folder: Folder, other: Folder) -> Merged:
         for marker in other.store.committed():
             try:
                 one = read_attempt(marker.path, verify_states=False)
-                _refuse_unsound(one)
+                refuse_unsound(one)
             except UNREADABLE as error:
                 out.damaged.append(f"segment {marker.path.parent.name[:12]}: {error}")
                 continue
@@ -135,25 +130,3 @@ def _bring(one: Attempt, folder: Folder, order: int, out: Merged) -> str | None:
     out.brought += 1
     out.bytes += sum(file["bytes"] for file in files.values())
     return None
-
-
-def _refuse_unsound(one: Attempt) -> None:
-    """Raise Failed, Refused where an attempt holds what no attempt of this lab does."""
-    record = one.record
-    for row in one.rows:
-        read(EvaluationRow, dataclasses.asdict(row), "evaluation")
-    states = [
-        record.end,
-        *(row.state for row in one.rows),
-        *([record.start] if record.start else []),
-    ]
-    if not all(isinstance(state, str) and IDENTITY.fullmatch(state) for state in states):
-        raise Failed("record names no state")
-    steps = [record.start_step, record.end_step, record.diverged_step or 0]
-    if not all(type(step) is int and step >= 0 for step in steps):
-        raise Failed("record has no steps")
-    for name in one.manifest:
-        part = Path(name).parts
-        inside = name in SMALL or STOP.fullmatch(name) or part[:1] == ("state",)
-        if not inside or ".." in part or "\\" in name:
-            raise Failed(f"{name!r} is no file of an attempt")

@@ -1,13 +1,12 @@
 """Which runs: a base run and axes over any of its fields.
 
 A path names a field of `RunSpec`: `seed`, `batch`, `model.width`, `optimizer.weight_decay`, or of a
-phase by its name: `cpt.tokens`, `cpt.schedule.0.to_lr`. Three names stand for what people sweep
-most: `cpt.ratio` (weight of the phase's first corpus, the others keep their proportions),
-`cpt.peak_lr` (where its warm stage ends) and `cpt.end_lr` (where its last stage with a rate ends).
+phase by its name: `cpt.tokens`, `cpt.schedule.0.to_lr`. What people sweep and no single field holds
+has a name of its own in a phase, such as `cpt.ratio`, `cpt.peak_lr` and `cpt.end_lr`: each is a
+file of `sweeps.axes`.
 """
 
 import dataclasses
-import difflib
 import itertools
 import json
 import math
@@ -16,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab.errors import Refused
+from lab.errors import Refused, meant
 from lab.spec import Phase, RunSpec, Share, read
+from sweeps.axes import Axis, named_axes
 
 Json = Any
 
@@ -118,7 +118,8 @@ class _Runs:
             k, rest = int(rest[0]), rest[1:]
         else:
             return (first,)
-        field = _SHORT.get(rest[0], rest[0]) if rest else ""
+        short = named_axes().get(rest[0]) if rest else None
+        field = short.field if short else "".join(rest[:1])
         known = [one.name for one in dataclasses.fields(Phase)]
         return ("phases", k, field) if field in known else ("phases", k)
 
@@ -185,22 +186,25 @@ def with_fields(run: RunSpec, values: Mapping[str, Any]) -> RunSpec:
 def get_field(tree: Json, path: str) -> Json:
     """The plain value at a path of a run written as JSON. Raises Refused."""
     holder, key = _holder(tree, path)
-    if key == "ratio":
-        return holder["mixture"][0]["weight"]
-    if key in ("peak_lr", "end_lr"):
-        return _stage(holder, key, path)["to_lr"]
-    return holder[key]
+    short = _short(holder, key)
+    return short.get(holder, path) if short else holder[key]
 
 
 def set_field(tree: Json, path: str, value: Json) -> None:
     """Set the value at a path of a run written as JSON, in place. Raises Refused."""
     holder, key = _holder(tree, path)
-    if key == "ratio":
-        _set_ratio(holder["mixture"], value, path)
-    elif key in ("peak_lr", "end_lr"):
-        _stage(holder, key, path)["to_lr"] = value
+    short = _short(holder, key)
+    if short:
+        short.set(holder, value, path)
     else:
         holder[key] = value
+
+
+def _short(holder: Json, key: Any) -> Axis | None:
+    """The axis that a name stands for, in a phase that has no field of that name."""
+    if isinstance(holder, dict) and "schedule" in holder and key not in holder:
+        return named_axes().get(key)
+    return None
 
 
 def _holder(tree: Json, path: str) -> tuple[Json, Any]:
@@ -214,12 +218,9 @@ def _holder(tree: Json, path: str) -> tuple[Json, Any]:
     if isinstance(here, list):
         return here, _position(here, last, path)
     named = last in here and not (here is tree and last == "phases")
-    if not named and not (last in _SHORT and "schedule" in here):
+    if not named and not _short(here, last):
         raise Refused(_unknown(here, last, walked, path))
     return here, last
-
-
-_SHORT = {"ratio": "mixture", "peak_lr": "schedule", "end_lr": "schedule"}  # field they change
 
 
 def _child(here: Json, name: str, walked: list[str], path: str) -> Json:
@@ -246,33 +247,11 @@ def _unknown(here: Json, name: str, walked: list[str], path: str) -> str:
         known = [key for key in here if key != "phases"]
         known = [key for key in known if key != "name" or "schedule" not in here]
         known += [phase["name"] for phase in here.get("phases", [])]
-        known += _SHORT if "schedule" in here else {}
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+        known += named_axes() if "schedule" in here else {}
     where = ".".join(walked) or "a run"
-    return f"unknown field {path!r}: {where} has {', '.join(known) or 'no fields'}{hint}"
-
-
-def _stage(phase: Json, key: str, path: str) -> Json:
-    stages = phase["schedule"]
-    if key == "peak_lr":
-        found = [stage for stage in stages if stage["shape"] == "warm"]
-    else:
-        found = [stage for stage in stages if stage["to_lr"] is not None][-1:]
-    if not found:
-        raise Refused(f"{path}: the schedule of phase {phase['name']!r} has no such stage")
-    return found[0]
-
-
-def _set_ratio(mixture: list[Json], ratio: Json, path: str) -> None:
-    if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 <= ratio <= 1:
-        raise Refused(f"{path} = {ratio!r}: must be a number in [0, 1]")
-    others = sum(share["weight"] for share in mixture[1:])
-    if len(mixture) < 2 or others <= 0:
-        raise Refused(f"{path}: the phase's mixture needs a second corpus with a weight")
-    for share in mixture[1:]:
-        share["weight"] *= (1 - ratio) / others
-    mixture[0]["weight"] = ratio
+    return (
+        f"unknown field {path!r}: {where} has {', '.join(known) or 'no fields'}{meant(name, known)}"
+    )
 
 
 # Values as people type them -----------------------------------------------------------------

@@ -19,7 +19,7 @@ from lab import flops
 from lab.adopt import open_adopted
 from lab.corpora import Corpus, refuse_unlike
 from lab.errors import Refused
-from lab.evaluate import EvaluationSet
+from lab.evaluation_set import EvaluationSet
 from lab.identity import Path, scores_of
 from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.memory import state_bytes, train_bytes

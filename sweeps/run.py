@@ -16,6 +16,8 @@ from lab.memory import train_bytes
 from lab.spec import read
 from lab.store import Index
 from sweeps.averaging import evaluate_averages, left_to_average
+from sweeps.bucket_leases import leases_of
+from sweeps.decided import decided_of
 from sweeps.folder import Folder
 from sweeps.grid import plain
 from sweeps.leases import Leases, forget
@@ -119,7 +121,7 @@ def run_sweep(
                 here.share()
         folder.refuse_unlike(*told)
         # Of several hosts one that is asked to stop just ends: the others end with it.
-        with Leases(folder.path, plan) as leases, notices(not hosts.several()) as notice:
+        with leases_of(folder.path, plan) as leases, notices(not hosts.several()) as notice:
             index = job.complete(leases, notice, limit)
     return Outcome(plan, index, table(plan, index), job.trained, stack)
 
@@ -139,7 +141,7 @@ def join_sweep(
     folder = Folder(out)
     held = folder.held()
     if held is None:
-        raise Refused(f"{out} holds no sweep")
+        raise Refused(f"{folder.name} holds no sweep")
     corpora = open_corpora(held.sweep, verify=True)
     digests = {name: corpus.digest for name, corpus in corpora.items()}
     folder.refuse_another(held.sweep, digests)
@@ -150,7 +152,7 @@ def join_sweep(
         if here.alone:
             here.share()
         folder.refuse_unlike(held.sweep, held.settings, digests, held.stack, held.layout)
-        with Leases(folder.path, plan) as leases, notices() as notice:
+        with leases_of(folder.path, plan) as leases, notices() as notice:
             job.complete(leases, notice, lambda plan, todo: todo)
     return job.trained
 
@@ -187,6 +189,8 @@ class _Job:
         from lab import hosts
 
         unsound, verify, waited = 0, True, False
+        if (decided := decided_of(self.folder.path)) is not None:
+            decided.bring_up()  # before anything that follows from it is trained
         while True:
             leases.look()
             begun = time.monotonic()
@@ -228,7 +232,7 @@ class _Job:
                 unsound += 1
             notice.obey()
             if unsound >= REBUILDS:
-                raise Failed(f"states in {self.folder.path} keep being damaged: check that disk")
+                raise Failed(f"states in {self.folder.name} keep being damaged: check that disk")
 
     def average(self, index: Index, notice: Notice) -> int:
         """Evaluate what is to be averaged and is there; how many averages that were."""

@@ -5,11 +5,8 @@ a file is code, and is only ever run when it is named.
 """
 
 import dataclasses
-import difflib
 import importlib
-import importlib.util
 import pkgutil
-import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sweeps.studies
-from lab.errors import Refused
+from lab.errors import Refused, meant
 from lab.spec import read
 from sweeps.foresight import Foreseen
 from sweeps.grid import get_field, parse_value, plain
@@ -78,19 +75,15 @@ def find_study(name: str) -> Study:
     if name in known:
         module = importlib.import_module(known[name])
     elif name.endswith(".py"):
-        path = Path(name)
-        if not path.is_file():
+        if not Path(name).is_file():
             raise Refused(f"no study file {name}")
-        spec = importlib.util.spec_from_file_location(f"study_{path.stem}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # dataclasses look their module up there
-        spec.loader.exec_module(module)
+        from fits.own import run_file
+
+        module = run_file(name)
     else:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise Refused(f"unknown study {name!r}; known: {', '.join(known)}, or a .py file{hint}")
+        raise Refused(
+            f"unknown study {name!r}; known: {', '.join(known)}, or a .py file{meant(name, known)}"
+        )
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
         raise Refused(f"{name} defines no STUDY")
@@ -108,7 +101,8 @@ def ask(
     """
     scale = scale or study.default_scale
     if scale not in study.scales:
-        raise Refused(f"unknown scale {scale!r}; {study.name} has {', '.join(study.scales)}")
+        hint = meant(scale, study.scales)
+        raise Refused(f"unknown scale {scale!r}; {study.name} has {', '.join(study.scales)}{hint}")
     settings = study.settings(scale)
     names = [field.name for field in dataclasses.fields(settings)]
     fields: list[tuple[str, str, bool]] = []
@@ -161,10 +155,8 @@ def _refuse_unknown(sweep: Sweep, key: str, names: list[str]) -> None:
     except Refused as refusal:
         if "." in key:
             raise
-        near = difflib.get_close_matches(key, names, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         known = ", ".join(names)
         raise Refused(
             f"unknown key {key!r}; the study's settings are {known}, or a field of a run such as "
-            f"optimizer.weight_decay{hint}"
+            f"optimizer.weight_decay{meant(key, names)}"
         ) from refusal

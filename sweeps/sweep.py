@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lab.averages import average
-from lab.errors import Refused
+from lab.errors import Refused, meant
 from lab.spec import CAME_LATER, RunSpec, canonical, read
 from sweeps.grid import Grid, get_field, parse_value, parse_values, plain, with_fields
 
@@ -128,7 +128,9 @@ class Sweep:
         """Replace (or `extend`) an axis of every arm, or of one: `ARM:path`. Raises Refused."""
         arm, colon, field = path.rpartition(":")
         if colon and arm not in self.arms:
-            raise Refused(f"unknown arm {arm!r}; the arms are {', '.join(self.arms)}")
+            raise Refused(
+                f"unknown arm {arm!r}; the arms are {', '.join(self.arms)}{meant(arm, self.arms)}"
+            )
         arms = dict(self.arms)
         for name in [arm] if colon else self.arms:
             grid = self.arms[name]

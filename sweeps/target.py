@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import Refused
+from lab.errors import Refused, meant
 from lab.spec import canonical
 from sweeps.grid import plain
 from sweeps.plan import PlannedRun
@@ -119,7 +119,8 @@ def parse_condition(text: str, study: str, targets: Mapping[str, Target]) -> Con
         )
     name, sign, number = found.groups()
     if name not in targets:
-        raise Refused(f"--until: unknown name {name!r}; {study} has {', '.join(targets)}")
+        hint = meant(name, targets)
+        raise Refused(f"--until: unknown name {name!r}; {study} has {', '.join(targets)}{hint}")
     try:
         width = float(number)
     except ValueError:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fits.verdicts import Verdict
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "pandas")
+LINE = 100  # letters of a line of JSON
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,17 @@ def write_report_page(answer: Answer, findings: "Findings", path: Path) -> None:
         command = f"lab run {answer.study.name} --scale {answer.plan.sweep.scale}"
         write_markdown(path, title, question, findings, _facts(answer), command)
         return
-    from fits.report import write_report
+    from fits.report_page import Ran, write_report
+    from sweeps.set_up import set_up
+    from sweeps.what_ran import planned_and_there, runs_table
 
-    write_report(path, title, question, findings, _facts(answer), _details(answer))
+    ran = Ran(
+        planned_and_there(answer.plan, answer.index, answer.results),
+        runs_table(answer.plan, answer.results),
+        answer.results,
+        set_up(answer.plan, answer.results),
+    )
+    write_report(path, title, question, findings, _facts(answer), _details(answer), ran)
 
 
 def _facts(answer: Answer) -> Mapping[str, str]:
@@ -181,9 +190,23 @@ def _details(answer: Answer) -> Mapping[str, str]:
     sweep = json.loads(answer.plan.sweep.to_json())
     settings = json.loads(canonical(answer.settings))
     return {
-        "Settings": json.dumps(settings, indent=1),
-        "Exact specification of every arm": json.dumps(sweep, indent=1),
+        "Settings": readable(settings),
+        "Exact specification of every arm": readable(sweep),
     }
+
+
+def readable(value: Any, before: str = "") -> str:
+    """JSON for people: what fits on a line stands on one. `before` stands in front of each line."""
+    flat = json.dumps(value)
+    if len(before) + len(flat) <= LINE or not isinstance(value, dict | list) or not value:
+        return flat
+    inner = f"{before} "
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(key)}: {readable(one, inner)}" for key, one in value.items()]
+    else:
+        parts = [readable(one, inner) for one in value]
+    opened, closed = "{}" if isinstance(value, dict) else "[]"
+    return f"{opened}\n{inner}" + f",\n{inner}".join(parts) + f"\n{before}{closed}"
 
 
 def versions() -> str:

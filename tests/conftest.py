@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.bucket_here import S3Here, s3_here
+
 
 @pytest.fixture(scope="session", autouse=True)
 def lab_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -23,3 +25,10 @@ def public_tables() -> Path:
     if not named or not Path(named).is_dir():
         pytest.skip("LAB_PUBLIC_TABLES names no folder: the public loss tables are not here")
     return Path(named)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Here]:
+    """S3 on loopback: one for all tests, since clients are made once a process."""
+    with s3_here() as one:
+        yield one

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 
 Floats = NDArray[np.float64]
 
@@ -108,7 +108,7 @@ def objective(name: str) -> Objective:
     kind, colon, text = name.partition(":")
     log = kind.endswith("-log")
     loss = kind.removesuffix("-log")
-    refusal = Refused(f"unknown objective {name!r}; allowed: {_ALLOWED}")
+    refusal = Refused(f"unknown objective {name!r}; allowed: {_ALLOWED}{meant(loss, LOSSES)}")
     if loss not in LOSSES:
         raise refusal
     number = HUBER_DELTA if loss == "huber" else 0.0

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure
+from fits.figures.layout import abreast, legend
+from fits.figures.plots import Figure
+from fits.figures.style import CATEGORIES, DASHES, GREY, pt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -63,28 +65,29 @@ def adaptive_figure(
     ends = [one.steps[-1] for one in wider if one.way == ADAPTIVE]
 
     def draw(canvas: "Canvas") -> None:
-        left, right = canvas.subplots(1, 2)
-        for way, colour in zip(ways, CATEGORIES, strict=False):
+        left, right = abreast(canvas, 2)
+        for way, colour, dash in zip(ways, CATEGORIES, DASHES, strict=False):
             own = data[data["way"] == way]
             here, there = (own[own["grid"] == name] for name in ("default", "more seeds"))
             share = 100 * here["share_of_flops"]
-            left.step(share, 100 * here["worlds_there"], where="post", color=colour, label=way)
+            look = {"where": "post", "color": colour, "linestyle": dash}
+            left.step(share, 100 * here["worlds_there"], **look, label=way)
             if way == ADAPTIVE:
                 right.plot(*zip(*[(100 * s, w) for s, w in ends], strict=True), "o", color=colour)
                 continue
             share = 100 * there["share_of_flops"]
-            right.step(share, there["width_median"], where="post", color=colour)
+            right.step(share, there["width_median"], **look)
             band = {"step": "post", "color": colour, "alpha": 0.15, "linewidth": 0}
             right.fill_between(share, there["width_p25"], there["width_p75"], **band)
-        left.axvline(100 * smallest, color="#666666", linewidth=0.7, linestyle=":")
-        left.set_ylabel("worlds with the grid's width (%)")
-        right.axhline(wanted, color="#666666", linewidth=0.7, linestyle="--")
+        left.axvline(100 * smallest, color=GREY, linewidth=pt(0.7), linestyle=":")
+        left.set_ylabel("worlds there (%)")
+        right.axhline(wanted, color=GREY, linewidth=pt(0.7), linestyle="--")
         right.set_ylabel("width of the interval, in R")
         right.set_ylim(0, 4 * wanted)
         for axes in (left, right):
             axes.set_xlim(0, 102)
             axes.set_xlabel("FLOPs spent (% of the whole grid)")
-        left.legend(loc="center right")
+        legend(canvas)
 
     drawn = len({one.world for one in courses})
     caption = (
@@ -94,4 +97,4 @@ def adaptive_figure(
         f"where rounds until a width of {wanted:g} ended; lines: median over {len(ends)} worlds, "
         "band from first to third quartile, nothing while an end is open in half of them."
     )
-    return Figure("adaptive", caption, data, draw, (PAGE_INCHES, 2.8))
+    return Figure("adaptive", caption, data, draw, height=2.8, column_height=4.6)

@@ -7,16 +7,10 @@ import numpy as np
 import pandas as pd
 
 from fits.critical import fraction
-from fits.figures.plots import (
-    CATEGORIES,
-    PAGE_INCHES,
-    Figure,
-    curves_with_band,
-    fit_with_band,
-    ordered_colours,
-    short_count,
-    token_axis,
-)
+from fits.figures.layout import abreast, entries, label_below, label_left, legend, narrow
+from fits.figures.plots import Figure, curves_with_band, fit_with_band, held_out_mark
+from fits.figures.style import CATEGORIES, GREY, MARKS, pt
+from fits.figures.ticks import short_count, token_axis
 from fits.result import Fit
 
 if TYPE_CHECKING:
@@ -27,26 +21,24 @@ if TYPE_CHECKING:
 def general_loss_figure(table: pd.DataFrame, general: str, eps: Sequence[float]) -> Figure:
     """Change of general loss over tokens, a line a ratio, a panel a size; bands span the seeds."""
     loss = table[(table["corpus"] == general) & (table["tokens"] > 0)]
-    loss = loss[["n_params", "ratio", "unit", "tokens", "change"]].reset_index(drop=True)
+    shown = ["n_params", "ratio", "unit", "run", "tokens", "change"]
+    loss = loss[[name for name in shown if name in loss.columns]].reset_index(drop=True)
     sizes = sorted(loss["n_params"].unique())
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+        panels = abreast(canvas, len(sizes), "xy")
         for axes, size in zip(panels, sizes, strict=True):
             here = loss[loss["n_params"] == size]
-            ratios = sorted(here["ratio"].unique())
-            curves_with_band(
-                axes, here, "tokens", "change", "ratio", _ratio_label, ordered_colours(len(ratios))
-            )
+            curves_with_band(axes, here, "tokens", "change", "ratio", _ratio_label)
             for tolerance in eps:
-                axes.axhline(tolerance, color="#444444", linewidth=0.7, linestyle="--")
+                axes.axhline(tolerance, color=GREY, linewidth=pt(0.7), linestyle="--")
             axes.set_xscale("log")
-            axes.set_title(f"{short_count(size)} parameters, {_seeds(here)}")
+            between = " " if narrow(canvas) else "\n"
+            axes.set_title(f"{short_count(size)} parameters,{between}{_seeds(here)}")
             token_axis(axes)
-        canvas.supxlabel("tokens of continual pre-training", size="medium")
-        panels[0].set_ylabel("change of general loss (nats/token)")
-        lines, names = panels[0].get_legend_handles_labels()
-        canvas.legend(lines, names, title="domain share R", loc="outside right upper")
+        label_below(canvas, "tokens since the branch")
+        label_left(canvas, "change of general\nloss (nats/token)")
+        legend(canvas, title="domain share R")
         inner = loss[loss["ratio"] < 1]["change"]
         room = 0.35 * (inner.max() - inner.min())  # R = 1 leaves the panel: it is a cliff
         panels[0].set_ylim(inner.min() - 0.1 * room, inner.max() + 1.6 * room)
@@ -56,7 +48,7 @@ def general_loss_figure(table: pd.DataFrame, general: str, eps: Sequence[float])
         f"Lines are means over trunk seeds, bands their range; dashed: eps = {_list(eps)} nats. "
         "R = 1 leaves the frame."
     )
-    return Figure("general_loss_over_tokens", caption, loss, draw, (PAGE_INCHES, 2.9))
+    return Figure("general_loss_over_tokens", caption, loss, draw, 2.7, 5.8)
 
 
 def ratio_figure(fits: Sequence[Fit], table: pd.DataFrame, general: str, domain: str) -> Figure:
@@ -67,18 +59,21 @@ def ratio_figure(fits: Sequence[Fit], table: pd.DataFrame, general: str, domain:
     sizes = sorted({one.group["n_params"] for one in fits})
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, 2)
+        panels = abreast(canvas, 2)
         for axes, corpus in zip(panels, (domain, general), strict=True):
-            for size, colour in zip(sizes, CATEGORIES, strict=False):
+            for size, colour, mark in zip(sizes, CATEGORIES, MARKS, strict=False):
                 for one in fits:
                     if one.group["n_params"] == size and one.group["corpus"] == corpus:
                         label = f"{short_count(size)} parameters"
-                        fit_with_band(axes, one, "ratio_domain", colour, label)
+                        fit_with_band(axes, one, "ratio_domain", colour, label, mark)
             kind = "domain" if corpus == domain else "general"
             axes.set_title(f"{kind} loss ({corpus})")
             axes.set_xlabel("domain share R of the mixture")
-        panels[0].set_ylabel("validation loss (nats/token)")
-        panels[0].legend()
+        label_left(canvas, "validation loss (nats/token)")
+        handles, labels = entries(panels)
+        if any(one.held_out for one in fits):
+            handles, labels = [*handles, held_out_mark()], [*labels, "held out"]
+        legend(canvas, handles, labels)
 
     caption = (
         f"Loss after {short_count(horizon)} tokens of continual pre-training against the domain "
@@ -86,7 +81,7 @@ def ratio_figure(fits: Sequence[Fit], table: pd.DataFrame, general: str, domain:
         "Bands are 95 % of the curve: t over seeds where there are several, else from the scatter "
         "around it."
     )
-    return Figure("loss_against_ratio", caption, data, draw, (PAGE_INCHES, 3.0))
+    return Figure("loss_against_ratio", caption, data, draw, 2.8, 4.8)
 
 
 def critical_figure(read: pd.DataFrame, grid: Sequence[float], laws: Sequence[Fit]) -> Figure:
@@ -95,14 +90,14 @@ def critical_figure(read: pd.DataFrame, grid: Sequence[float], laws: Sequence[Fi
     inner = [ratio for ratio in grid if 0 < ratio < 1]
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, len(tolerances), sharey=True, squeeze=False)[0]
+        panels = abreast(canvas, len(tolerances), "xy")
         for axes, eps in zip(panels, tolerances, strict=True):
             here = read[read["eps"] == eps]
             sizes = sorted(here["n_params"].unique())
             for place, (size, colour) in enumerate(zip(sizes, CATEGORIES, strict=False)):
                 rows = here[here["n_params"] == size].sort_values("horizon_tokens")
                 shift = 1 + 0.025 * (place - (len(sizes) - 1) / 2)  # so that bars do not overlap
-                _size_readings(axes, rows, size, colour, shift, inner)
+                _size_readings(axes, rows, size, colour, MARKS[place], shift, inner)
                 for one in laws:
                     if one.group == {"n_params": int(size), "eps": float(eps)}:
                         _law_line(axes, one, colour)
@@ -110,11 +105,11 @@ def critical_figure(read: pd.DataFrame, grid: Sequence[float], laws: Sequence[Fi
             axes.set_title(f"eps = {eps:g} nats")
             token_axis(axes)
             for end in (inner[0], inner[-1]):
-                axes.axhline(end, color="#999999", linewidth=0.7, linestyle=":")
-        canvas.supxlabel("horizon (tokens of continual pre-training)", size="medium")
+                axes.axhline(end, color=GREY, linewidth=pt(0.7), linestyle=":")
+        label_below(canvas, "horizon (tokens since the branch)")
         panels[0].set_ylim(0, 1)
-        panels[0].set_ylabel("critical mixture ratio")
-        panels[-1].legend(loc="upper left")
+        label_left(canvas, "critical mixture ratio")
+        legend(canvas)
 
     caption = (
         "Critical mixture ratio against the horizon, by model size. Bars are 95 % intervals over "
@@ -122,20 +117,26 @@ def critical_figure(read: pd.DataFrame, grid: Sequence[float], laws: Sequence[Fi
         "ends are dotted; lines are R = a T^s + b where enough horizons are uncensored, dashed "
         "where they were predicted."
     )
-    return Figure("critical_ratio", caption, read, draw, (PAGE_INCHES, 3.0))
+    return Figure("critical_ratio", caption, read, draw, 2.8, 4.6)
 
 
 def _size_readings(
-    axes: "Axes", rows: pd.DataFrame, size: float, colour: Any, shift: float, grid: Sequence[float]
+    axes: "Axes",
+    rows: pd.DataFrame,
+    size: float,
+    colour: Any,
+    mark: str,
+    shift: float,
+    grid: Sequence[float],
 ) -> None:
     x = rows["horizon_tokens"].to_numpy(float) * shift
     middle = rows["critical_ratio"].to_numpy(float)
     several = rows["seeds"].to_numpy() > 1
     low = np.where(np.isnan(rows["low"]), grid[0], rows["low"])
     high = np.where(np.isnan(rows["high"]), grid[-1], rows["high"])
-    axes.vlines(x[several], low[several], high[several], color=colour, linewidth=1.0)
+    axes.vlines(x[several], low[several], high[several], color=colour, linewidth=pt(1.0))
     label = f"{short_count(size)} parameters, {_count_seeds(int(rows['seeds'].max()))}"
-    axes.plot(x, middle, "o", color=colour, label=label)
+    axes.plot(x, middle, mark, color=colour, label=label)
     for censored, marker, end in (("<", "v", grid[0]), (">", "^", grid[-1])):
         beyond = (rows["censored"] == censored).to_numpy()
         axes.plot(
@@ -147,12 +148,12 @@ def _law_line(axes: "Axes", one: Fit, colour: Any) -> None:
     tokens = one.x["cpt_tokens"]
     line = np.geomspace(tokens.min(), tokens.max(), 100)
     middle, _, _ = one.band({"cpt_tokens": line}, "curve")
-    axes.plot(line, middle, color=colour, linewidth=0.9, alpha=0.8)
+    axes.plot(line, middle, color=colour, linewidth=pt(0.9), alpha=0.8)
     if one.held_out:
         late = max(float(row.variables["cpt_tokens"]) for row in one.held_out)
         line = np.geomspace(tokens.max(), late, 100)
         middle, _, _ = one.band({"cpt_tokens": line}, "curve")
-        axes.plot(line, middle, "--", color=colour, linewidth=0.9, alpha=0.8)
+        axes.plot(line, middle, "--", color=colour, linewidth=pt(0.9), alpha=0.8)
 
 
 def _ratio_label(ratio: float) -> str:

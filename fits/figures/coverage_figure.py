@@ -5,7 +5,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fits.coverage import ACCEPTED, LEVEL, Coverage
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure
+from fits.figures.layout import legend
+from fits.figures.plots import Figure
+from fits.figures.style import CATEGORIES, FAINT, GREY, MARKS, pt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -26,8 +28,8 @@ def coverage_figure(rows: Sequence[Coverage]) -> Figure:
     def draw(canvas: "Canvas") -> None:
         panels = canvas.subplots(1, 2, sharey=True, width_ratios=[3, 2])
         for k, axes in zip(columns, panels, strict=True):
-            axes.axvspan(*(100 * end for end in ACCEPTED), color="#E8E8E8", linewidth=0)
-            axes.axvline(100 * LEVEL, color="#666666", linewidth=0.8)
+            axes.axvspan(*(100 * end for end in ACCEPTED), color=FAINT, linewidth=0)
+            axes.axvline(100 * LEVEL, color=GREY, linewidth=pt(0.8))
             for j, name in enumerate(names[k]):
                 own = [one for one in rows if _predicts(one) is k and one.quantity == name]
                 at = [lines.index(_line(one)) + 0.13 * (j - (len(names[k]) - 1) / 2) for one in own]
@@ -38,25 +40,24 @@ def coverage_figure(rows: Sequence[Coverage]) -> Figure:
                 above = [
                     max(100 * o.error_bar[1] - s, 0.0) for s, o in zip(share, own, strict=True)
                 ]
-                colour = CATEGORIES[j % len(CATEGORIES)]
-                style = {"fmt": "o", "markersize": 3, "elinewidth": 0.7, "color": colour}
+                place = j + k * len(names[False])  # a look a quantity, in both panels
+                colour, mark = CATEGORIES[place % len(CATEGORIES)], MARKS[place % len(MARKS)]
+                style = {
+                    "fmt": mark,
+                    "markersize": pt(3),
+                    "elinewidth": pt(0.7),
+                    "color": colour,
+                }
                 axes.errorbar(share, at, xerr=[below, above], label=name, **style)
             axes.set_xlim(100 * LOWEST, 100.5)
             axes.grid(axis="y", visible=False)
-            axes.set_xlabel("intervals that hold the truth (%)")
-            axes.legend(
-                ncols=len(names[k]),
-                loc="lower left",
-                bbox_to_anchor=(0, 1),
-                columnspacing=0.8,
-                handletextpad=0.2,
-                borderpad=0.1,
-            )
         panels[0].set_yticks(range(len(lines)), lines)
         panels[0].set_ylim(len(lines) - 0.4, -0.6)
         for axes in panels:
             for place in range(1, len(lines)):
-                axes.axhline(place - 0.5, color="#EEEEEE", linewidth=0.5)
+                axes.axhline(place - 0.5, color="#EEEEEE", linewidth=pt(0.5))
+        canvas.supxlabel("intervals that hold the truth (%)")
+        legend(canvas)
 
     sets = min(one.sets for one in rows)
     caption = (
@@ -65,7 +66,7 @@ def coverage_figure(rows: Sequence[Coverage]) -> Figure:
         "observation at a point held out."
     )
     height = 0.8 + 0.31 * len(lines)
-    return Figure("coverage", caption, data, draw, (PAGE_INCHES * 1.15, height))
+    return Figure("coverage", caption, data, draw, height, 1.15 * height)
 
 
 def _predicts(one: Coverage) -> bool:

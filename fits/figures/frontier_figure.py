@@ -5,16 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fits.figures.plots import (
-    CATEGORIES,
-    PAGE_INCHES,
-    Figure,
-    flop_axis,
-    loss_axis,
-    ordered_colours,
-    short_count,
-    token_axis,
-)
+from fits.figures.layout import abreast, legend
+from fits.figures.plots import Figure
+from fits.figures.style import BAND, CATEGORIES, MARKS, ordered_colours, pt
+from fits.figures.ticks import flop_axis, loss_axis, short_count, short_power, token_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,10 +25,11 @@ def frontier_figure(frontier: "Frontier") -> Figure:
     data = _data(frontier)
 
     def draw(canvas: "Canvas") -> None:
-        left, right = canvas.subplots(1, 2, width_ratios=[1.15, 1])
+        left, right = abreast(canvas, 2, ratios=(1.15, 1))
         (_isoflop_curves if isoflop else _training_curves)(left, frontier)
         left.set_ylabel("loss (nats/token)" if _in_nats(frontier) else frontier.loss_name)
         _power_laws(right, frontier)
+        legend(canvas)
 
     caption = (
         f"{frontier.method}: "
@@ -45,7 +40,7 @@ def frontier_figure(frontier: "Frontier") -> Figure:
         + ("Open marks" if isoflop else "Dotted and faint")
         + " are optima on the edge of the sizes tried: they are left out of the laws."
     )
-    return Figure("frontier", caption, data, draw, (PAGE_INCHES, 3.1))
+    return Figure("frontier", caption, data, draw, 2.9, 4.8)
 
 
 def _in_nats(frontier: "Frontier") -> bool:
@@ -80,8 +75,8 @@ def _isoflop_curves(axes: "Axes", frontier: "Frontier") -> None:
         here = frontier.curves[frontier.curves["curve"] == budget]
         measured = here[here["kind"] == "measured"]
         between = here[here["kind"] == "interpolated"]
-        axes.plot(between["n_params"], between["loss"], color=colour, linewidth=1.0)
-        axes.plot(measured["n_params"], measured["loss"], ".", color=colour, markersize=3)
+        axes.plot(between["n_params"], between["loss"], color=colour, linewidth=pt(1.0))
+        axes.plot(measured["n_params"], measured["loss"], ".", color=colour, markersize=pt(3))
     axes.set_xscale("log")
     _scale_loss(axes, frontier)
     xlim = axes.get_xlim()
@@ -95,12 +90,11 @@ def _isoflop_curves(axes: "Axes", frontier: "Frontier") -> None:
             color=CATEGORIES[1],
             markerfacecolor=face,
             zorder=3,
-            label="on the edge" if edge else "optimum",
+            label=("on the edge" if edge else "optimum") if len(rows) else None,
         )
     axes.set_xlim(xlim)  # a vertex far outside the sizes tried does not stretch the panel
     axes.set_xlabel("parameters")
-    axes.set_title(f"budgets {budgets[0]:.2g} (dark) to {budgets[-1]:.2g} FLOP")
-    _legend(axes, bool(marks["edge"].any()), "lower left")
+    axes.set_title(f"{short_power(budgets[0])} (dark) to {short_power(budgets[-1])} FLOP")
     token_axis(axes)
 
 
@@ -109,23 +103,23 @@ def _training_curves(axes: "Axes", frontier: "Frontier") -> None:
     colours = dict(zip(sizes, ordered_colours(len(sizes)), strict=True))
     for _, rows in frontier.curves.groupby("curve", sort=False):
         colour = colours[rows["n_params"].iloc[0]]
-        axes.plot(rows["train_flop"], rows["loss"], color=colour, linewidth=0.7)
+        axes.plot(rows["train_flop"], rows["loss"], color=colour, linewidth=pt(0.7))
     axes.set_xscale("log")
     _scale_loss(axes, frontier)
     for edge, style in ((False, "-"), (True, ":")):
         # one line with gaps, so that no stretch is joined across another's
         loss = frontier.optima["loss_opt"].where(frontier.optima["edge"] == edge)
+        stretch = loss.notna() & loss.shift().notna()
         axes.plot(
             frontier.optima["budget_flop"],
             loss,
             style,
             color=CATEGORIES[1],
-            linewidth=2.0,
-            label="on the edge" if edge else "envelope",
+            linewidth=pt(2.0),
+            label=("on the edge" if edge else "envelope") if stretch.any() else None,
         )
     axes.set_xlabel("training FLOP")
     axes.set_title(f"{short_count(sizes[0])} (dark) to {short_count(sizes[-1])} parameters")
-    _legend(axes, bool(frontier.optima["edge"].any()), "upper right")
     flop_axis(axes)
 
 
@@ -137,21 +131,17 @@ def _scale_loss(axes: "Axes", frontier: "Frontier") -> None:
         loss_axis(axes)
 
 
-def _legend(axes: "Axes", edges: bool, place: str) -> None:
-    handles, names = axes.get_legend_handles_labels()
-    shown = [k for k, name in enumerate(names) if edges or name != "on the edge"]
-    axes.legend([handles[k] for k in shown], [names[k] for k in shown], loc=place)
-
-
 def _power_laws(axes: "Axes", frontier: "Frontier") -> None:
     line = frontier.predict(_budget_line(frontier))
     optima, used = frontier.optima, frontier.used
-    for short, colour in (("n", CATEGORIES[0]), ("d", CATEGORIES[2])):
+    looks = (("n", CATEGORIES[0], MARKS[1], "-"), ("d", CATEGORIES[2], MARKS[2], "--"))
+    for short, colour, mark, dash in looks:
         law = frontier.laws[f"{short}_opt"]
         name = {"n": "parameters", "d": "tokens"}[short]
         axes.plot(
             line["budget_flop"],
             line[f"{short}_opt"],
+            dash,
             color=colour,
             label=f"{name}, exponent {law.exponent:.3f}",
         )
@@ -160,20 +150,20 @@ def _power_laws(axes: "Axes", frontier: "Frontier") -> None:
             line[f"{short}_low"],
             line[f"{short}_high"],
             color=colour,
-            alpha=0.15,
+            alpha=BAND,
             linewidth=0,
         )
         edge = optima[optima["edge"]]
         y = f"{short}_opt"
         if len(optima) <= _MANY:
-            axes.plot(used["budget_flop"], used[y], "o", color=colour)
-            axes.plot(edge["budget_flop"], edge[y], "o", color=colour, markerfacecolor="white")
+            axes.plot(used["budget_flop"], used[y], mark, color=colour)
+            axes.plot(edge["budget_flop"], edge[y], mark, color=colour, markerfacecolor="white")
         else:
-            axes.plot(used["budget_flop"], used[y], ".", color=colour, markersize=1.5)
-            axes.plot(edge["budget_flop"], edge[y], ".", color=colour, markersize=1, alpha=0.1)
+            axes.plot(used["budget_flop"], used[y], ".", color=colour, markersize=pt(1.5))
+            axes.plot(edge["budget_flop"], edge[y], ".", color=colour, markersize=pt(1), alpha=0.1)
     axes.set_xscale("log")
     axes.set_yscale("log")
     token_axis(axes, "y")
     flop_axis(axes)
     axes.set_xlabel("budget (FLOP)")
-    axes.legend(loc="best")
+    axes.set_ylabel("N*, D* at the budget")

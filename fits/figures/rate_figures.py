@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure, ordered_colours, short_count
+from fits.figures.layout import abreast, across, grid, label_below, label_left, legend
+from fits.figures.plots import Figure
+from fits.figures.style import BAND, CATEGORIES, MARKS, ordered_colours, pt
+from fits.figures.ticks import short_count, values_axis
 from fits.rate_rule import Rule
 from fits.rate_transfer import MUP, SHOWN, STANDARD
 
@@ -30,32 +33,33 @@ def rate_figure(ends: pd.DataFrame, best: pd.DataFrame, corpus: str) -> Figure:
     ended = ends[np.isfinite(ends["loss_nats"])]
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
-        for axes, (kind, tokens) in zip(panels, shown, strict=True):
+        panels = grid(canvas, shown, across(canvas, len(shown), 12))
+        for (kind, tokens), axes in panels.items():
             for width, colour in zip(widths, ordered_colours(len(widths)), strict=True):
                 rows = ended[_of(ended, kind, tokens) & (ended["width"] == width)]
                 at = rows.groupby("lr")["loss_nats"].agg(["mean", "min", "max"])
                 axes.plot(at.index, at["mean"], ".-", color=colour, label=f"{width}")
                 axes.fill_between(
-                    at.index, at["min"], at["max"], color=colour, alpha=0.2, linewidth=0
+                    at.index, at["min"], at["max"], color=colour, alpha=BAND, linewidth=0
                 )
                 mine = best[_of(best, kind, tokens) & (best["width"] == width)]
                 axes.plot(
                     mine["best rate"], mine["least loss"], "D", color=colour,
-                    markeredgecolor="white", markersize=6,
+                    markeredgecolor="white", markersize=pt(6),
                 )  # fmt: skip
-            axes.set_title(f"{SHOWN[kind]}, {short_count(tokens)} tokens")
-            _rate_axis(axes, ends["lr"])
-            axes.set_xlabel("peak rate" if kind == STANDARD else "peak rate at the base width")
-        panels[0].set_ylabel(f"loss on {corpus} (nats/token)")
-        panels[-1].legend(title="width", loc="center left", bbox_to_anchor=(1.02, 0.5))
+            axes.set_title(f"{SHOWN[kind]},\n{short_count(tokens)} tokens")
+            axes.set_xscale("log", base=2)
+            _powers_of_two(axes, "x", (ends["lr"].min(), ends["lr"].max()))
+        label_below(canvas, "peak rate")
+        label_left(canvas, f"loss on {corpus}\n(nats/token)")
+        legend(canvas, title="width")
 
     caption = (
         "Loss at the end of training against the peak rate, by width: mean over seeds and their "
-        "range. Diamonds: vertex of the parabola through the losses around the least, mean over "
-        "seeds."
+        "range; rates of muP are those of the base width. Diamonds: vertex of the parabola through "
+        "the losses around the least, mean over seeds."
     )
-    return Figure("loss_against_rate", caption, ends, draw)
+    return Figure("loss_against_rate", caption, ends, draw, 2.9, 4.8)
 
 
 def best_rate_figure(best: pd.DataFrame, slopes: pd.DataFrame, base: int, rule: Rule) -> Figure:
@@ -69,7 +73,8 @@ def best_rate_figure(best: pd.DataFrame, slopes: pd.DataFrame, base: int, rule: 
     def draw(canvas: "Canvas") -> None:
         axes = canvas.subplots()
         shown = [(kind, lengths[0]) for kind in slopes["parametrisation"]] + longer
-        for k, ((kind, tokens), colour) in enumerate(zip(shown, CATEGORIES, strict=False)):
+        looks = zip(shown, CATEGORIES, MARKS, strict=False)
+        for k, ((kind, tokens), colour, mark) in enumerate(looks):
             rows = best[_of(best, kind, tokens) & best["best rate"].notna()]
             width = rows["width"] * (1.012 if kind == MUP else 1 / 1.012)
             axes.vlines(width, rows["best rate low"], rows["best rate high"], color=colour)
@@ -83,21 +88,20 @@ def best_rate_figure(best: pd.DataFrame, slopes: pd.DataFrame, base: int, rule: 
                         label += f" ({power['p low']:.2f} .. {power['p high']:.2f})"
                     line = np.geomspace(best["width"].min(), best["width"].max(), _PLACES)
                     axes.plot(line, power["c"] * (line / base) ** power["p"], color=colour)
-            axes.plot(width, rows["best rate"], "o", color=colour, label=label)
+            axes.plot(width, rows["best rate"], mark, color=colour, label=label)
         widths = sorted(best["width"].unique())
         for tokens, dashes in zip(lengths, ("--", ":", "-."), strict=False):
             axes.plot(
                 widths, [rule(int(one), tokens) for one in widths], color="black",
-                linestyle=dashes, linewidth=0.9, label=f"rule, {short_count(tokens)} tokens",
+                linestyle=dashes, linewidth=pt(0.9), label=f"rule, {short_count(tokens)} tokens",
             )  # fmt: skip
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
-        axes.set_xticks(widths, [str(one) for one in widths])
-        axes.minorticks_off()
-        _plain(axes, "y")
+        values_axis(axes, widths)
+        _powers_of_two(axes, "y", axes.get_ylim())
         axes.set_xlabel("width")
         axes.set_ylabel("best peak rate")
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        legend(canvas)
 
     caption = (
         "Best peak rate against width with 95 % t intervals over seeds, and the power of width "
@@ -105,7 +109,7 @@ def best_rate_figure(best: pd.DataFrame, slopes: pd.DataFrame, base: int, rule: 
         "Black: the rule of the other studies. Rates of muP are those of the base width. Best "
         "rates at the edge of those tried are left out."
     )
-    return Figure("best_rate", caption, best, draw, (PAGE_INCHES, 2.8))
+    return Figure("best_rate", caption, best, draw, 2.8, 3.6)
 
 
 def _of(table: pd.DataFrame, kind: str, tokens: int) -> "pd.Series[bool]":
@@ -124,7 +128,7 @@ def coordinate_figure(check: pd.DataFrame) -> Figure:
     table = coordinate_slopes(check)
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, len(kinds), sharex=True, sharey=True, squeeze=False)[0]
+        panels = abreast(canvas, len(kinds), "xy")
         for axes, kind in zip(panels, kinds, strict=True):
             for place, colour in zip(places, ordered_colours(len(places)), strict=True):
                 rows = last[(last["parametrisation"] == kind) & (last["place"] == place)]
@@ -136,18 +140,17 @@ def coordinate_figure(check: pd.DataFrame) -> Figure:
             axes.set_xscale("log", base=2)
             axes.set_yscale("log", base=2)
             widths = sorted(last["width"].unique())
-            axes.set_xticks(widths, [str(one) for one in widths])
-            axes.minorticks_off()
-            _plain(axes, "y")
-            axes.set_xlabel("width")
-        panels[0].set_ylabel(f"change of output, step {last['step'].max()}")
-        panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+            values_axis(axes, widths)
+        _powers_of_two(panels[0], "y", panels[0].get_ylim())
+        label_below(canvas, "width")
+        label_left(canvas, f"change of output, step {last['step'].max()}")
+        legend(canvas)
 
     caption = (
         "Mean magnitude by which the first steps, at one rate, change what each layer puts out, "
         "against width (mean over seeds)."
     )
-    return Figure("coordinate_check", caption, table, draw)
+    return Figure("coordinate_check", caption, table, draw, 2.8, 4.8)
 
 
 def _depth(place: str) -> tuple[bool, int, str]:
@@ -166,17 +169,8 @@ def coordinate_slopes(check: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _rate_axis(axes: "Axes", rates: pd.Series) -> None:
-    """Powers of two as ticks of a rate axis, every second one."""
-    axes.set_xscale("log", base=2)
-    low, high = math.floor(math.log2(rates.min())), math.ceil(math.log2(rates.max()))
-    axes.set_xticks([2.0**k for k in range(low, high + 1, 2)])
-    axes.minorticks_off()
-    _plain(axes, "x")
-
-
-def _plain(axes: "Axes", name: str) -> None:
-    from matplotlib.ticker import FuncFormatter
-
-    axis = axes.xaxis if name == "x" else axes.yaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+def _powers_of_two(axes: "Axes", name: str, ends: tuple[float, float]) -> None:
+    """Powers of two as ticks of a rate axis, as many as there is room for."""
+    low, high = (math.log2(end) for end in ends)
+    powers = [2.0**k for k in range(math.ceil(low - 0.01), math.floor(high + 0.01) + 1)]
+    values_axis(axes, powers, name, "{:.2g}".format)

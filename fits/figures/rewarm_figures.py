@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure, ordered_colours
+from fits.figures.layout import abreast, halves, label_below, label_left, legend
+from fits.figures.plots import Figure
+from fits.figures.style import BAND, CATEGORIES, MARKS, ordered_colours, pt
+from fits.figures.ticks import step_axis
 from fits.rewarm import Measured
 from fits.rewarm_arms import CONSTANT, LENGTHS, PEAKS, STRONG, UNSEEN
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
     from fits.rewarm_law import OfText
@@ -32,36 +34,35 @@ def rate_figure(m: Measured) -> Figure:
     data = pd.concat(parts, ignore_index=True)
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(2, 2, sharex=True, sharey="col")
-        for line, (by, arms) in zip(
-            panels, (("peak", by_peak), ("length", by_length)), strict=True
-        ):
-            for axes, what in zip(line, texts, strict=True):
-                for label, colour in zip(arms, ordered_colours(len(arms)), strict=True):
+        kinds = (("peak", by_peak, "rewarm to"), ("length", by_length, "rewarm over"))
+        for half, (by, arms, title) in zip(halves(canvas, down=True), kinds, strict=True):
+            panels = half.subplots(1, 2, sharex=True)
+            for axes, what in zip(panels, texts, strict=True):
+                looks = zip(arms, ordered_colours(len(arms)), MARKS, strict=False)
+                for label, colour, mark in looks:
                     rows = data[(data["by"] == by) & (data["label"] == label)]
                     rows = rows[rows["text"] == what]
-                    axes.plot(rows["step"], rows["mean"], ".-", color=colour, label=label)
+                    axes.plot(
+                        rows["step"], rows["mean"], marker=mark, markersize=pt(2.5), color=colour,
+                        label=label,
+                    )  # fmt: skip
                     axes.fill_between(
-                        rows["step"], rows["min"], rows["max"], color=colour, alpha=0.15,
+                        rows["step"], rows["min"], rows["max"], color=colour, alpha=BAND,
                         linewidth=0,
                     )  # fmt: skip
-                _steps(axes)
-                axes.set_ylabel(f"{texts[what]} (nats/token)")
-            line[-1].legend(
-                title="rewarm to" if by == "peak" else "rewarm over", loc="center left",
-                bbox_to_anchor=(1.02, 0.5),
-            )  # fmt: skip
-        panels[0][0].set_title(f"old text: {m.general}")
-        panels[0][1].set_title(f"new text: {m.texts[STRONG]}")
-        for axes in panels[-1]:
-            axes.set_xlabel("steps since the transfer")
+                step_axis(axes)
+                axes.set_title(f"{what}: {texts[what]}")
+            panels[0].set_ylabel("loss (nats/token)")
+            if by == "length":
+                half.supxlabel("steps since the transfer")
+            legend(half, title=title)
 
     caption = (
         "Loss on the trunk's text and on the new one over the continuation: mean over trunk seeds "
         "and their range. Above by the peak that the rate is warmed to again, in units of the "
         "trunk's; below by the length of the rewarm, as a share of the continuation."
     )
-    return Figure("losses_by_rewarm", caption, data, draw, (PAGE_INCHES, 4.8))
+    return Figure("losses_by_rewarm", caption, data, draw, 4.4, 5.0)
 
 
 def replay_figure(table: pd.DataFrame, unions: Mapping[str, tuple[float, float]]) -> Figure:
@@ -72,37 +73,37 @@ def replay_figure(table: pd.DataFrame, unions: Mapping[str, tuple[float, float]]
     shifts = list(dict.fromkeys(table["shift"]))
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, len(shifts), squeeze=False)[0]
+        panels = abreast(canvas, len(shifts))
         for axes, shift in zip(panels, shifts, strict=True):
             rows = table[table["shift"] == shift].sort_values("replay")
             axes.errorbar(
                 rows["new text"], rows["old text"], xerr=rows["new text sd"].fillna(0.0),
-                yerr=rows["old text sd"].fillna(0.0), fmt="o-", color=CATEGORIES[0], linewidth=1.0,
-                elinewidth=0.8,
+                yerr=rows["old text sd"].fillna(0.0), fmt="o-", color=CATEGORIES[0],
+                linewidth=pt(1.0), elinewidth=pt(0.8),
             )  # fmt: skip
             for _, row in rows.iterrows():
                 axes.annotate(
                     f"{100 * row['replay']:g} %", (row["new text"], row["old text"]),
-                    textcoords="offset points", xytext=(5, 4), fontsize=7,
+                    textcoords="offset points", xytext=(pt(5), pt(4)), fontsize="small",
                 )  # fmt: skip
             if shift in unions:
                 old, new = unions[shift]
-                axes.plot(new, old, "*", color=CATEGORIES[1], markersize=9)
+                axes.plot(new, old, "*", color=CATEGORIES[1], markersize=pt(9))
                 axes.annotate(
-                    "union", (new, old), textcoords="offset points", xytext=(6, -9), fontsize=7,
-                    color=CATEGORIES[1],
+                    "union", (new, old), textcoords="offset points", xytext=(pt(6), pt(-9)),
+                    fontsize="small", color=CATEGORIES[1],
                 )  # fmt: skip
             axes.margins(0.12)
             axes.set_title(f"{shift} shift")
-            axes.set_xlabel("loss on the new text (nats/token)")
-        panels[0].set_ylabel("loss on the old text (nats/token)")
+        label_below(canvas, "loss on the new text (nats/token)")
+        label_left(canvas, "loss on the old text\n(nats/token)")
 
     caption = (
         "Both losses at the end of the continuation, by the share of general text that is replayed "
         "(means over trunk seeds, bars their standard deviation), and of a run from scratch on the "
         "union of the texts."
     )
-    return Figure("replay", caption, table, draw, (PAGE_INCHES, 3.0))
+    return Figure("replay", caption, table, draw, 2.8, 4.6)
 
 
 def law_figure(m: Measured, found: "Mapping[str, OfText]") -> Figure:
@@ -123,34 +124,26 @@ def law_figure(m: Measured, found: "Mapping[str, OfText]") -> Figure:
     data = pd.concat(parts, ignore_index=True)
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, len(found), squeeze=False)[0]
+        panels = abreast(canvas, len(found))
         for axes, (what, law) in zip(panels, found.items(), strict=True):
-            for label, colour in zip(arms, CATEGORIES, strict=False):
+            for label, colour, mark in zip(arms, CATEGORIES, MARKS, strict=False):
                 rows = data[(data["arm"] == label) & (data["text"] == what)]
                 own = rows.dropna(subset=["law"])
-                axes.plot(own["step"], own["law"], "-", color=colour, label=label)
+                axes.plot(own["step"], own["law"], "-", color=colour)
                 points = rows.dropna(subset=["measured"])
                 hollow = "white" if label == "unseen rewarm" else colour
-                axes.plot(
-                    points["step"], points["measured"], "o", color=colour, markerfacecolor=hollow
-                )
+                held = " (held out)" if hollow == "white" else ""
+                mine = {"marker": mark, "color": colour, "markerfacecolor": hollow}
+                axes.plot(points["step"], points["measured"], linestyle="none", **mine)
+                axes.plot([], [], label=f"{label}{held}", **mine)
             axes.set_title(f"{what}: {law.text}")
-            _steps(axes)
-            axes.set_xlabel("steps since the transfer")
-        panels[0].set_ylabel("loss (nats/token)")
-        panels[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+            step_axis(axes)
+        label_below(canvas, "steps since the transfer")
+        label_left(canvas, "loss (nats/token)")
+        legend(canvas)
 
     caption = (
         "The law of the loss curve (lines, mean over trunk seeds) and the losses (marks). Open "
         "marks are of the rewarm that no fitted arm had, of which only the rates were known."
     )
-    return Figure("law", caption, data, draw, (PAGE_INCHES, 2.8))
-
-
-def _steps(axes: "Axes") -> None:
-    """A logarithmic axis of steps that shows 0, the state before the continuation."""
-    from matplotlib.ticker import FuncFormatter
-
-    axes.set_xscale("symlog", linthresh=1.0)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.minorticks_off()
+    return Figure("law", caption, data, draw, 2.7, 4.6)

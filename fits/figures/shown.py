@@ -103,7 +103,7 @@ def held_names(one: Fit, variable: str) -> tuple[str, ...]:
 
 def short(value: Any) -> str:
     """A value on a label: 1.2 M, 20 B, 0.333, 1e19, or a name as it is."""
-    from fits.figures.plots import short_count
+    from fits.figures.ticks import short_count
 
     if not isinstance(value, (int, float, np.number)):
         return str(value)

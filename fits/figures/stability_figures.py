@@ -6,18 +6,20 @@ import pandas as pd
 
 from fits.dip_arms import ALL, BEST, CLEAN, MIXED, PLAIN, SAME, SUBSET, SUBSET_BEST
 from fits.dips import Measured, Of
-from fits.figures.plots import CATEGORIES, PAGE_INCHES, Figure
+from fits.figures.layout import abreast, label_below, legend
+from fits.figures.plots import Figure
+from fits.figures.style import BAND, CATEGORIES, DASHES, MARKS, pt
+from fits.figures.ticks import step_axis
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
 SHOWN = (PLAIN, SUBSET, SUBSET_BEST, MIXED, ALL, SAME)
 _COLOURS = dict(zip(SHOWN, (*CATEGORIES[:5], CATEGORIES[6]), strict=True))
 _MARKS = {
-    **{arm: (colour, "o") for arm, colour in _COLOURS.items()},
-    BEST: (_COLOURS[SUBSET_BEST], "^"),
-    CLEAN: (CATEGORIES[5], "s"),
+    **{arm: (_COLOURS[arm], mark) for arm, mark in zip(SHOWN, MARKS, strict=False)},
+    BEST: (_COLOURS[SUBSET_BEST], "<"),
+    CLEAN: (CATEGORIES[5], "X"),
 }
 _MEASURES: dict[Of, str] = {"accuracy": "accuracy", "loss_nats": "loss (nats/token)"}
 
@@ -38,30 +40,29 @@ def curve_figure(m: Measured) -> Figure:
         panels = canvas.subplots(2, 2, sharex=True)
         for line, (of, label) in zip(panels, _MEASURES.items(), strict=True):
             for axes, (text, corpus) in zip(line, texts.items(), strict=True):
-                for arm, colour in _COLOURS.items():
+                for (arm, colour), dash in zip(_COLOURS.items(), DASHES, strict=False):
                     rows = data[(data["arm"] == arm) & (data["text"] == text)]
                     rows = rows[rows["measure"] == of]
-                    axes.plot(rows["step"], rows["mean"], color=colour, label=arm, linewidth=1.1)
+                    axes.plot(rows["step"], rows["mean"], color=colour, linestyle=dash, label=arm)
                     axes.fill_between(
-                        rows["step"], rows["min"], rows["max"], color=colour, alpha=0.12,
+                        rows["step"], rows["min"], rows["max"], color=colour, alpha=BAND,
                         linewidth=0,
                     )  # fmt: skip
-                _steps(axes)
+                step_axis(axes)
                 for k in range(1, m.passes):
-                    axes.axvline(k * m.first, color="black", linewidth=0.5, linestyle=":")
+                    axes.axvline(k * m.first, color="black", linewidth=pt(0.5), linestyle=":")
                 if of == "accuracy":
                     axes.set_title(f"{text} text: {corpus}")
-                else:
-                    axes.set_xlabel("steps since the switch")
             line[0].set_ylabel(label)
-        panels[0][1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        canvas.supxlabel("steps since the switch")
+        legend(canvas)
 
     caption = (
         "Accuracy of the next token and loss on general text and on clean text of the domain: mean "
         "over trunk seeds and their range. Step 0 is the state before the switch; dotted lines: "
         "a pass ends, and repeated arms read its windows again."
     )
-    return Figure("curves", caption, data, draw, (PAGE_INCHES, 4.6))
+    return Figure("curves", caption, data, draw, 4.4, 4.2)
 
 
 def gap_figure(dips: pd.DataFrame) -> Figure:
@@ -73,7 +74,7 @@ def gap_figure(dips: pd.DataFrame) -> Figure:
     arms = list(dict.fromkeys(rows["arm"]))
 
     def draw(canvas: "Canvas") -> None:
-        panels = canvas.subplots(1, 2, sharey=True)
+        panels = abreast(canvas, 2, "y")
         for axes, text in zip(panels, ("general", "domain"), strict=True):
             mine = rows[rows["text"] == text].set_index("arm")
             for place, arm in enumerate(arms):
@@ -84,20 +85,20 @@ def gap_figure(dips: pd.DataFrame) -> Figure:
                 )
                 axes.annotate(
                     _return(row), (1.02, place), xycoords=("axes fraction", "data"), va="center",
-                    fontsize=7,
+                    fontsize="small",
                 )  # fmt: skip
-            axes.axvline(0.0, color="black", linewidth=0.7)
+            axes.axvline(0.0, color="black", linewidth=pt(0.7))
             axes.set_yticks(range(len(arms)), arms)
-            axes.set_xlabel("points of accuracy lost")
             axes.set_title(f"{text} text")
         panels[0].invert_yaxis()
+        label_below(canvas, "points of accuracy lost")
 
     caption = (
         "How far accuracy falls at first, by arm: mean over trunk seeds with 95 % t intervals "
         "(left of 0: it never fell below its start), and the step by which half of that was back, "
         "where all seeds came so far."
     )
-    return Figure("depths", caption, rows, draw, (PAGE_INCHES, 2.8))
+    return Figure("depths", caption, rows, draw, 2.6, 4.6)
 
 
 def trade_figure(ends: pd.DataFrame) -> Figure:
@@ -112,15 +113,20 @@ def trade_figure(ends: pd.DataFrame) -> Figure:
         for _, row in data.iterrows():
             colour, mark = _MARKS[row["arm"]]
             axes.plot(
-                row["domain"], row["general"], mark, color=colour, label=row["arm"], markersize=6
+                row["domain"],
+                row["general"],
+                mark,
+                color=colour,
+                label=row["arm"],
+                markersize=pt(5),
             )
         axes.margins(0.1)
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+        legend(canvas)
         axes.set_xlabel("loss on the domain (nats/token)")
         axes.set_ylabel("loss on general text\n(nats/token)")
 
     caption = "Both losses of the last state by arm, means over trunk seeds: lower left is better."
-    return Figure("trade", caption, data, draw, (PAGE_INCHES * 0.6, 2.8))
+    return Figure("trade", caption, data, draw, column_height=3.0, columns=1)
 
 
 def _return(row: "pd.Series[Any]") -> str:
@@ -130,12 +136,3 @@ def _return(row: "pd.Series[Any]") -> str:
     if row["not back"]:
         return f"not back: {row['not back']} of {row['dips']}"
     return f"half back at {row['back']:.0f}"
-
-
-def _steps(axes: "Axes") -> None:
-    """A logarithmic axis of steps that shows 0, the state before the switch."""
-    from matplotlib.ticker import FuncFormatter
-
-    axes.set_xscale("symlog", linthresh=1.0)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.minorticks_off()

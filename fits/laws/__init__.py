@@ -1,9 +1,8 @@
 """The library of laws, by name."""
 
-import difflib
 from functools import lru_cache
 
-from fits.errors import Refused
+from fits.errors import Refused, meant
 from fits.form import Law
 
 
@@ -31,8 +30,13 @@ def all_laws() -> list[Law]:
 def law(name: str) -> Law:
     """The law called `name`. Raises Refused with the nearest name.
 
-    `data-mixing:a+b+c` is the law of these shares, `fits.laws.mixture.data_mixing`.
+    `data-mixing:a+b+c` is the law of these shares, `fits.laws.mixture.data_mixing`. The path of a
+    .py file is the law of one's own in it, `fits.own`: the file is run.
     """
+    if name.endswith(".py"):
+        from fits.own import law_of_file
+
+        return law_of_file(name)
     family, _, shares = name.partition(":")
     if family == "data-mixing" and shares:
         from fits.laws.mixture import data_mixing
@@ -40,7 +44,9 @@ def law(name: str) -> Law:
         return data_mixing(shares.split("+"))
     found = _library().get(name)
     if found is None:
-        near = difflib.get_close_matches(name, _library(), 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise Refused(f"unknown law {name!r}; known: {', '.join(_library())}{hint}")
+        known = _library()
+        raise Refused(
+            f"unknown law {name!r}; known: {', '.join(known)}, or your own .py file"
+            f"{meant(name, known)}"
+        )
     return found

@@ -133,7 +133,7 @@ def fleet_grid(runs: int) -> Sweep:
 def pace_of(folder: Path | None, stack: int) -> Pace:
     """What the processes that trained into a folder wrote down; else what `lab bench step` did."""
     if folder is not None:
-        from sweeps.commands.studies import open_folder
+        from sweeps.commands.reading import open_folder
 
         _, held, plan = open_folder(str(folder))
         of_name = {shape_name(one): flops.train_flops_per_token(one.model) for one in plan.groups()}

@@ -4,10 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fits.errors import Refused
+from fits.columns import with_columns
+from fits.errors import Refused, meant
 from fits.plain import for_json, rows_for_json
-from fits.table import read_table, rows_where
+from fits.table import rows_where
 from sweeps.commands.laws import chosen_fits, number, pairs
+from sweeps.commands.table import read_said
 
 METHODS = ("akima", "parabola", "envelope")
 
@@ -19,7 +21,7 @@ def allocate(told: argparse.Namespace) -> Any:
     flops = [number(text, "--flops") for text in told.flops.split(",")]
     at = {name: number(text, "--at") for name, text in pairs(told.at, "--at").items()}
     values = []
-    for one in chosen_fits(told.fit, told.name):
+    for one in chosen_fits(told.fit, told.name, told.law):
         found = split(one, flops, flop_per_param_token=told.flop_per_param_token, at=at)
         rows = rows_for_json(found.table().to_dict("records"))
         notes = [note for optimum in found.optima for note in optimum.notes]
@@ -33,12 +35,16 @@ def design(told: argparse.Namespace) -> Any:
     """Which run to do next, of a table of candidates."""
     from fits.designing import design as next_runs
 
-    fits = chosen_fits(told.fit, told.name)
+    fits = chosen_fits(told.fit, told.name, told.law)
     if len(fits) > 1:
         known = "; ".join(one.label() for one in fits)
         raise Refused(f"{told.fit} holds several fits ({known}): choose one with --name")
-    candidates = read_table(told.candidates)
-    found = next_runs(fits[0], candidates, told.cost, told.target, budget=told.budget)
+    candidates = read_said(told.candidates)
+    columns = pairs(told.columns, "--columns")
+    candidates = with_columns(with_columns(candidates, columns), {told.cost: told.cost})
+    found = next_runs(
+        fits[0], candidates, told.cost, told.target, budget=told.budget, columns=columns
+    )
     if not told.json:
         print(found.summary())
     return {
@@ -58,13 +64,14 @@ def frontier(told: argparse.Namespace) -> Any:
     from fits.table import require_column
 
     if told.method not in METHODS:
-        raise Refused(f"unknown method {told.method!r}; allowed: {', '.join(METHODS)}")
+        hint = meant(told.method, METHODS)
+        raise Refused(f"unknown method {told.method!r}; allowed: {', '.join(METHODS)}{hint}")
     if told.method == "envelope" and told.noise is not None:
         raise Refused("--noise is for akima and parabola: an envelope resamples its runs")
-    frame = read_table(told.table)
+    columns = pairs(told.columns, "--columns")
+    frame = with_columns(read_said(told.table), columns)
     if told.where:
         frame = frame[rows_where(frame, told.where)]
-    columns = pairs(told.columns, "--columns")
     parts: list[tuple[str, Any]] = [("", frame)]
     if told.per:
         require_column(told.per, frame)

@@ -230,12 +230,12 @@ def soak(told: argparse.Namespace) -> Any:
     for name in ("kills", "processes"):
         if getattr(told, name) < 1:
             raise Refused(f"--{name} {getattr(told, name)}: must be at least 1")
-    value = bench_soak(
-        told.kills,
-        told.processes,
-        told.seed,
-        lambda line: print(f"lab: {line}", file=sys.stderr, flush=True),
-    )
+
+    def say(line: str) -> None:
+        if not told.quiet:
+            print(f"lab: {line}", file=sys.stderr, flush=True)
+
+    value = bench_soak(told.kills, told.processes, told.seed, say)
     if not told.json:
         ended = ", ".join(f"{count} {how}" for how, count in sorted(value["ended"].items()))
         print(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import Refused
-from sweeps.commands.studies import open_folder
+from sweeps.commands.reading import open_folder
 from sweeps.folder import Folder
 from sweeps.gather import merge as bring_in
 from sweeps.kept import collect, disk_size, unneeded

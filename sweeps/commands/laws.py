@@ -2,16 +2,17 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fits.errors import Refused
-from fits.fitting import fit as fit_one
-from fits.fitting import fit_groups, fit_shared
+from fits.columns import with_columns
+from fits.errors import Refused, meant
 from fits.form import Law
 from fits.laws import all_laws, law
-from fits.result import Fit
-from fits.saved import load_fits, save_fits, to_dict
-from fits.table import read_table, require_column, write_table
+from fits.table import require_column, write_table
+from sweeps.commands.table import read_said
+
+if TYPE_CHECKING:  # SciPy comes with these; `lab laws` needs none of it
+    from fits.result import Fit
 
 
 def list_laws(told: argparse.Namespace) -> Any:
@@ -63,24 +64,33 @@ def pairs(text: str, option: str) -> dict[str, str]:
 
 def fit(told: argparse.Namespace) -> Any:
     """Fit one or several laws to a table."""
+    from fits.fitting import fit as fit_one
+    from fits.fitting import fit_groups, fit_shared
+    from fits.saved import save_fits
+
     laws = [law(name.strip()) for name in told.law.split(",")]
     options = _options(told)
-    frame = read_table(told.table)
+    frame = with_columns(read_said(told.table), options["columns"])
     if told.by and told.by not in frame.columns:
-        known = ", ".join(map(str, frame.columns))
-        raise Refused(f"--by {told.by}: the table has no such column; it has {known}")
+        known = [str(one) for one in frame.columns]
+        hint = meant(told.by, known)
+        raise Refused(
+            f"--by {told.by}: the table has no such column; it has {', '.join(known)}{hint}"
+        )
     shared = [name.strip() for name in told.share.split(",") if name.strip()]
     _refuse_options(told, laws, shared)
     if told.per:
         require_column(told.per, frame)
+    columns = _columns_of(laws, options["columns"])
     found: list[Fit] = []
     for one in laws:
+        its = {**options, "columns": columns[one.name]}
         if shared:
-            found.append(fit_shared(one, frame, told.per, shared, **options))
+            found.append(fit_shared(one, frame, told.per, shared, **its))
         elif told.per:
-            found += fit_groups(one, frame, told.per, **options)
+            found += fit_groups(one, frame, told.per, **its)
         else:
-            found.append(fit_one(one, frame, **options))
+            found.append(fit_one(one, frame, **its))
     tried, texts = _left_out(told, laws, frame, options)
     if told.to:
         save_fits(found, told.to)
@@ -128,6 +138,24 @@ def _refuse_options(told: argparse.Namespace, laws: list[Law], shared: list[str]
         raise Refused("--share takes one law, and no rows are left out in turn with it")
 
 
+def _columns_of(laws: list[Law], columns: dict[str, str]) -> dict[str, dict[str, str]]:
+    """By law, the columns that it reads; of one law all, so that it refuses what it does not."""
+    if len(laws) == 1:
+        return {laws[0].name: columns}
+    read = {
+        one.name: {one.response.name, *(v.name for v in one.variables), *["curve"][: one.rates]}
+        for one in laws
+    }
+    for name in columns:
+        if not any(name in names for names in read.values()):
+            known = ", ".join(sorted(set().union(*read.values())))
+            raise Refused(f"no law has a variable {name!r}; they have {known}")
+    return {
+        law: {name: columns[name] for name in columns if name in names}
+        for law, names in read.items()
+    }
+
+
 def _of_law(law: Law, asked: dict[str, Any]) -> dict[str, Any]:
     """What is asked of parameters that this law has."""
     own = {k: {n: v for n, v in of.items() if n in law.names} for k, of in asked.items()}
@@ -151,7 +179,7 @@ def _options(told: argparse.Namespace) -> dict[str, Any]:
         "tie": pairs(told.tie, "--tie"),
         "by": told.by,
         "level": told.level,
-        "rates": read_table(told.rates) if told.rates else None,
+        "rates": read_said(told.rates) if told.rates else None,
         **(drawn if told.bootstrap else {"interval": told.interval}),
     }
 
@@ -174,7 +202,9 @@ def _range(text: str) -> tuple[float, float]:
     )
 
 
-def _as_json(one: Fit) -> dict[str, Any]:
+def _as_json(one: "Fit") -> dict[str, Any]:
+    from fits.saved import to_dict
+
     value = to_dict(one)
     for key in ("data", "draws", "unit_params", "name"):
         del value[key]
@@ -185,11 +215,13 @@ def predict(told: argparse.Namespace) -> Any:
     """Predictions of every fit that the table's rows belong to."""
     import pandas as pd
 
-    fits = chosen_fits(told.fit, told.name)
+    fits = chosen_fits(told.fit, told.name, told.law)
     if len({one.law_name for one in fits}) > 1:
         known = ", ".join(dict.fromkeys(one.law_name for one in fits))
         raise Refused(f"{told.fit} holds several laws ({known}): choose one with --name")
-    frame = read_table(told.table)
+    columns = pairs(told.columns, "--columns")
+    rates = read_said(told.rates) if told.rates else None
+    frame = read_said(told.table)
     taken = [name for name in ("fit", "predicted", "low", "high") if name in frame.columns]
     if taken:
         raise Refused(f"the table has a column {taken[0]!r} of its own: rename it")
@@ -204,7 +236,7 @@ def predict(told: argparse.Namespace) -> Any:
         if len(rows):
             part = rows.copy()
             part.insert(0, "fit", one.label())
-            parts.append(part.join(one.predict(rows)))
+            parts.append(part.join(one.predict(rows, columns=columns, rates=rates)))
     if not parts:
         raise Refused("no row of the table belongs to a group that was fitted")
     out = pd.concat(parts)
@@ -216,15 +248,19 @@ def predict(told: argparse.Namespace) -> Any:
     return None
 
 
-def chosen_fits(path: str, name: str | None) -> list[Fit]:
-    """The fits of a file, or those of a name, law or label. Raises Refused."""
-    fits = load_fits(path)
+def chosen_fits(path: str, name: str | None, own: str | None = None) -> "list[Fit]":
+    """The fits of a file, or those of a name, law or label. `own`: file of a law. Refused."""
+    from fits.own import law_of_file
+    from fits.saved import load_fits
+
+    fits = load_fits(path, [law_of_file(own)] if own else [])
     if not name:
         return fits
     chosen = [one for one in fits if name in (one.name, one.law_name, one.label())]
     if not chosen:
-        known = "; ".join(dict.fromkeys(one.label() for one in fits))
-        raise Refused(f"no fit {name!r} in {path}; it has {known}")
+        known = list(dict.fromkeys(one.label() for one in fits))
+        hint = meant(name, [*known, *(one.law_name for one in fits)])
+        raise Refused(f"no fit {name!r} in {path}; it has {'; '.join(known)}{hint}")
     return chosen
 
 

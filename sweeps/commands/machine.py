@@ -1,41 +1,56 @@
-"""doctor."""
+"""doctor, completion."""
 
 import argparse
-import os
-import platform
-import shutil
+from pathlib import Path
 from typing import Any
 
 from lab.corpora import known_names
 from lab.home import home
+from sweeps import diagnosis
 
 
 def doctor(told: argparse.Namespace) -> Any:
-    """What a bug report needs."""
-    from sweeps.write_up import PACKAGES, version
-
+    """What a bug report needs; hangs on no device and shows no secret."""
     folder = home()
     value: dict[str, Any] = {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "packages": {name: version(name) for name in PACKAGES},
-        "folder": str(folder),
-        "folder_free_gb": round(shutil.disk_usage(folder).free / 2**30, 1),
+        **diagnosis.versions(),
+        "cores": diagnosis.cores(),
+        "memory": diagnosis.memory(),
+        "blas": diagnosis.blas(),
+        "home": diagnosis.folder(folder, parts=True),
+        "here": diagnosis.folder(Path.cwd()),
+        "compiled": diagnosis.compiled(folder),
         "corpora": known_names(),
+        "environment": diagnosis.environment(),
+        "self_test": diagnosis.self_test(),
     }
-    try:
-        import jax
-
-        value["devices"] = [f"{d.platform} {d.device_kind}" for d in jax.devices()]
-    except RuntimeError as error:
-        value["devices"] = [f"none: {str(error).splitlines()[0]}"]
+    value["problems"] = diagnosis.problems(value)
     if not told.json:
         for key, one in value.items():
-            text = one
-            if isinstance(one, dict):
-                text = ", ".join(f"{name} {version}" for name, version in one.items())
-            elif isinstance(one, list):
-                text = ", ".join(one)
-            print(f"{key:<16} {text}")
+            if key not in ("problems", "environment"):
+                print(f"{key:<12} {_said(one)}")
+        for name, text in value["environment"].items():
+            print(f"{'':<12} {name}={text}")
+        print("\n".join(f"problem: {one}" for one in value["problems"]) or "no problem was found")
     return value
+
+
+def _said(value: Any) -> str:
+    """A value of a diagnosis on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_said(one)}" for name, one in value.items() if one != {})
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return str(value)
+
+
+def completion(told: argparse.Namespace) -> Any:
+    """The lines that a shell reads to complete `lab`."""
+    import argcomplete
+
+    script = argcomplete.shellcode(["lab"], shell=told.shell)
+    if not told.json:
+        print(script)
+    return {"shell": told.shell, "script": script}

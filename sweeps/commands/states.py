@@ -10,7 +10,7 @@ from typing import Any
 from lab.errors import Refused
 from lab.origin import Moments, Origin, Read
 from lab.spec import ModelSpec, from_json, read
-from sweeps.commands.studies import open_folder
+from sweeps.commands.reading import open_folder
 from sweeps.export import export_state, find_state
 
 MODEL = "width=64,layers=2,heads=2,mlp_width=176,context=64"  # whose names are shown by default

@@ -22,10 +22,10 @@ from types import TracebackType
 from typing import Protocol
 
 from lab.errors import Failed
-from lab.store import Store
 from sweeps.engines.tasks import Task, make_tasks
 from sweeps.leases import Leases
 from sweeps.notice import Notice
+from sweeps.place import store_of, url_of
 from sweeps.plan import Plan
 from sweeps.remaining import Remaining, needed, remaining
 
@@ -102,7 +102,7 @@ class Fleet:
             if gone or leases.news():
                 leases.look()
                 begun = time.monotonic()
-                index = Store(self.folder).load(set_aside=False)
+                index = store_of(self.folder).load(set_aside=False)
                 pause = (time.monotonic() - begun) / READING_SHARE
                 left = needed(remaining(plan, index), asked)
                 self._note_failures(plan, left, gone)
@@ -128,7 +128,7 @@ class Fleet:
             return 0
         self._open()
         assert self._engine is not None
-        id = self._engine.submit([*WORKER, str(self.folder.absolute()), "--averages"], [])
+        id = self._engine.submit([*WORKER, self._named(), "--averages"], [])
         while self._engine.alive([id]) and not notice.given():
             _pause(self.seconds, notice)
         tries, before = self._failures.get(frozenset(), (0, None))
@@ -174,12 +174,16 @@ class Fleet:
             if (not engine.queues and after) or None in after:
                 continue  # of its parents some are not done, or not even handed over
             ends = [plan.segments[n].end_id for n in task.segments]
-            command = [*WORKER, str(self.folder.absolute()), "--segments", ",".join(ends)]
+            command = [*WORKER, self._named(), "--segments", ",".join(ends)]
             command.append("--quiet")
             ids[k] = id = engine.submit(command, [one for one in after if one is not None])
             self._handed[id] = frozenset(ends)
             self._note(id, ends, engine)
         return ids.count(None)
+
+    def _named(self) -> str:
+        """The sweep's folder, as workers anywhere find it."""
+        return url_of(self.folder) or str(self.folder.absolute())
 
     @staticmethod
     def _holder(held: dict[frozenset[int], str], task: Task) -> str | None:

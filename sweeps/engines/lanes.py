@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from lab.evaluate import EvaluationSet, scores
+from lab.evaluate import scores
+from lab.evaluation_set import EvaluationSet
 from lab.mixture import Stream
 from lab.optimizer import Hyper, hyper
 from lab.store import EvaluationRow, Record, StepRow

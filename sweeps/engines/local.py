@@ -3,7 +3,7 @@
 Nothing is left when all is committed, or held by other processes. Host work (gathering the next
 chunk's tokens, reading the last chunk's losses) is done while the devices run; states are written
 by a thread of their own, and a piece's children start when its marker is on disk. A free lane takes
-the ready piece with the longest way still behind it.
+the ready piece with the longest way still behind it, and shapes come in that order too.
 """
 
 import time
@@ -23,10 +23,11 @@ from lab.device_text import DeviceText
 from lab.errors import Failed
 from lab.layout import A_RUN_A_DEVICE, Layout
 from lab.optimizer import Hyper
+from lab.spec import Shape
 from lab.store import EvaluationRow, StepRow, Store
 from lab.train import Chunk, Trainer
 from sweeps.engines.lanes import InFlight, Lane, lane_of
-from sweeps.engines.pieces import Claims, NobodyElse, Pieces
+from sweeps.engines.pieces import Claims, NobodyElse, Pieces, flops_behind
 from sweeps.plan import Plan
 from sweeps.remaining import Work
 
@@ -74,12 +75,12 @@ class LocalEngine:
         """
         mesh.start(self.lanes, self.layout)
         stack = mesh.lanes(self.lanes, self.layout)
-        by_group: dict[Any, list[int]] = {}
+        by_group: dict[Shape, list[int]] = {}
         for number, piece in enumerate(work):
             by_group.setdefault(self.plan.segments[piece.segment].shape, []).append(number)
         tokens = 0
-        for shape in self.plan.groups():
-            pieces = Pieces(work, by_group.get(shape, []), self.claims)
+        for shape in self._longest_first(work, by_group):
+            pieces = Pieces(work, by_group[shape], self.claims)
             if self.told_to_stop() or not pieces.reserve():
                 continue
             try:
@@ -95,6 +96,12 @@ class LocalEngine:
                 ) from error
             tokens += group.tokens
         return tokens
+
+    def _longest_first(self, work: list[Work], by_group: dict[Shape, list[int]]) -> list[Shape]:
+        """Shapes by their longest chain of pieces in FLOPs: what memory does not hold shows at
+        once, and processes that share a sweep end with the short ones (`lab bench fleet`)."""
+        ways = flops_behind(self.plan, work)
+        return sorted(by_group, key=lambda shape: -max(ways[n] for n in by_group[shape]))
 
 
 class _Group:

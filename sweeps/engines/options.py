@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from lab.errors import Refused
+from lab.errors import Refused, meant
 
 ENGINES = ("local", "ray", "slurm")
 
@@ -20,8 +20,10 @@ def read_options(told: Iterable[str]) -> dict[str, str]:
 
 def refuse_unknown(engine: str, told: Mapping[str, str], known: Sequence[str]) -> None:
     """Raise Refused unless the engine has these options."""
-    if strangers := [key for key in told if key not in known]:
-        raise Refused(f"--engine-set {strangers[0]}: {engine} can be told {', '.join(known)}")
+    for key in told:
+        if key not in known:
+            hint = meant(key, known)
+            raise Refused(f"--engine-set {key}: {engine} can be told {', '.join(known)}{hint}")
 
 
 def number_of(told: Mapping[str, str], name: str) -> float | None:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from lab import flops
+from sweeps.plan import Plan
 from sweeps.remaining import Work
 
 
@@ -84,3 +86,11 @@ def ways_behind(work: list[Work], lengths: Sequence[float]) -> list[float]:
         if after is not None:
             ways[after] = max(ways[after], lengths[after] + ways[number])
     return ways
+
+
+def flops_behind(plan: Plan, work: list[Work]) -> list[float]:
+    """Training FLOPs of the longest chain of pieces that starts with each piece."""
+    runs = [plan.segments[one.segment].path.run for one in work]
+    steps = [one.stop - one.start for one in work]
+    lengths = [float(flops.train_flops(run, n)) for run, n in zip(runs, steps, strict=True)]
+    return ways_behind(work, lengths)

@@ -14,9 +14,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from lab import flops
 from lab.spec import Shape
-from sweeps.engines.pieces import ways_behind
+from sweeps.engines.pieces import flops_behind
 from sweeps.plan import Plan
 from sweeps.remaining import Remaining
 
@@ -87,12 +86,8 @@ def make_tasks(
 
 def _ways(plan: Plan, todo: Remaining) -> dict[int, float]:
     """FLOPs of the longest chain of missing pieces that starts in each segment with some."""
-    lengths = [
-        float(flops.train_flops(plan.segments[one.segment].path.run, one.stop - one.start))
-        for one in todo.work
-    ]
     found: dict[int, float] = {}
-    for piece, way in zip(todo.work, ways_behind(todo.work, lengths), strict=True):
+    for piece, way in zip(todo.work, flops_behind(plan, todo.work), strict=True):
         found[piece.segment] = max(way, found.get(piece.segment, 0.0))
     return found
 

@@ -16,6 +16,7 @@ from lab.corpora import own_tokenizer
 from lab.errors import Refused
 from lab.flops import parameters, train_flops_per_token
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
+from sweeps.arms import one_seed, refuse_other_axes
 from sweeps.foresight import Expected, Foreseen, Sought
 from sweeps.grid import Grid
 from sweeps.peak_rates import peak_rule
@@ -207,17 +208,9 @@ def _arms(asked: Sweep, text: str = "") -> list[str]:
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
     """What this design cannot identify. Raises Refused if nothing can be read off it."""
-    said, single = [], []
-    for name, grid in asked.arms.items():
-        others = [path for path in grid.axes if path not in ("seed", HORIZON)]
-        if others:  # its values would be taken for sizes or seeds
-            raise Refused(
-                f"axis {others[0]}: chinchilla reads only the axes seed and {HORIZON}; run each "
-                f"value by itself, with --set {others[0]}=... and an --out of its own"
-            )
-        if len(grid.axes.get("seed", (0,))) < 2:
-            single.append(name)
-    if single:
+    refuse_other_axes(asked, HORIZON)
+    said = []
+    if single := one_seed(asked):
         said.append(f"one trunk seed, so no interval over seeds: {', '.join(single)}")
     budgets = sorted(told.budgets)
     for low, high in itertools.pairwise(budgets):

@@ -13,6 +13,7 @@ import numpy as np
 from lab.errors import Refused
 from lab.spec import ModelSpec, RunSpec
 from sweeps.adaptive_critical import critical_width
+from sweeps.arms import refuse_other_axes
 from sweeps.continual_runs import (
     RATIOS,
     Scale,
@@ -147,14 +148,9 @@ def sweep(told: Settings, scale: str) -> Sweep:
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
     """What this design cannot identify. Raises Refused if nothing can be read off it."""
+    refuse_other_axes(asked, "cpt.ratio")
     said: dict[str, list[str]] = {}  # caution -> arms
     for name, grid in asked.arms.items():
-        others = [path for path in grid.axes if path not in ("seed", "cpt.ratio")]
-        if others:  # its values would be taken for trunk seeds, or for one another
-            raise Refused(
-                f"axis {others[0]}: cmr reads only the axes seed and cpt.ratio; run each value by "
-                f"itself, with --set {others[0]}=... and an --out of its own"
-            )
         ratios = [r for r in grid.axes.get("cpt.ratio", ()) if 0 < r < 1]
         if len(ratios) < 2:
             raise Refused(f"arm {name}: a critical ratio needs two values of cpt.ratio in (0, 1)")

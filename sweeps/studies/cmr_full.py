@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from lab import flops
 from lab.errors import Refused
 from lab.spec import Phase, RunSpec, Share, decay, hold
+from sweeps.arms import one_seed, refuse_other_axes
 from sweeps.continual_runs import Scale, branched, fallen, small_model
 from sweeps.foresight import Expected, Foreseen, Sought
 from sweeps.grid import Grid
@@ -224,6 +225,7 @@ def later(told: Settings, asked: Sweep) -> tuple[str, ...]:
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
     """What this design cannot identify. Raises Refused if nothing can be read off it."""
+    refuse_other_axes(asked, "cpt.ratio")
     if told.claims_eps not in told.eps:
         known = ", ".join(f"{one:g}" for one in told.eps)
         raise Refused(f"claims_eps = {told.claims_eps:g}: must be one of eps = {known}")
@@ -231,16 +233,8 @@ def cautions(told: Settings, asked: Sweep) -> list[str]:
         raise Refused(f"general, far, near = {told.general}, {told.far}, {told.near}: must differ")
     if told.horizons != tuple(sorted(told.horizons)):
         raise Refused(f"horizons = {list(told.horizons)}: must ascend")
-    said = []
+    said = [f"arm {name}: one trunk seed, so no verdict rests on it" for name in one_seed(asked)]
     for name, grid in asked.arms.items():
-        others = [path for path in grid.axes if path not in ("seed", "cpt.ratio")]
-        if others:
-            raise Refused(
-                f"axis {others[0]}: cmr_full reads only the axes seed and cpt.ratio; run each "
-                f"value by itself, with --set {others[0]}=... and an --out of its own"
-            )
-        if len(grid.axes.get("seed", (0,))) < 2:
-            said.append(f"arm {name}: one trunk seed, so no verdict rests on it")
         if "cpt.ratio" not in grid.axes:
             continue
         ratios = [r for r in grid.axes["cpt.ratio"] if 0 < r < 1]

@@ -16,6 +16,7 @@ import numpy as np
 from lab.damage import LARGEST_SHARE, PREFIX
 from lab.errors import Refused
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, StageShape, decay, hold, warm
+from sweeps.arms import one_seed, refuse_other_axes
 from sweeps.foresight import Expected, Foreseen, Sought
 from sweeps.grid import Grid
 from sweeps.study import Study
@@ -212,23 +213,14 @@ def _refuse(told: Settings) -> None:
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
     """What this design cannot identify. Raises Refused if nothing can be read off it."""
-    single = []
-    for name, grid in asked.arms.items():
-        others = [path for path in grid.axes if path not in ("seed", END)]
-        if others:  # its values would be taken for end rates or seeds
-            raise Refused(
-                f"axis {others[0]}: curriculum_decay reads only the axes seed and {END}; run each "
-                f"value by itself, with --set {others[0]}=... and an --out of its own"
-            )
-        if len(grid.axes.get("seed", (0,))) < 2:
-            single.append(name)
+    refuse_other_axes(asked, END)
     said = []
     if len(told.ends) < LAW_ENDS:
         said.append(f"{len(told.ends)} end rates: the law of the gain is ranked from {LAW_ENDS} on")
     peaks = sorted({*told.rates, told.low, told.high})
     if len(peaks) < 4:
         said.append(f"{len(peaks)} peaks: where decay begins to pay is hardly found")
-    if single:
+    if single := one_seed(asked):
         said.append(f"one seed, so no interval over seeds: {', '.join(single)}")
     return said
 

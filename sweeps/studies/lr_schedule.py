@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lab.errors import Refused
 from lab.schedule import realise
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, Stage, decay, hold, warm
+from sweeps.arms import one_seed, refuse_other_axes
 from sweeps.foresight import Expected, Foreseen
 from sweeps.grid import Grid
 from sweeps.peak_rates import peak_rule
@@ -221,17 +222,10 @@ def _after(told: Settings, asked: Sweep) -> int:
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
     """What this design cannot identify. Raises Refused if nothing can be read off it."""
-    said, single = [], []
+    refuse_other_axes(asked)
+    said = []
     after = _after(told, asked)
     for name, grid in asked.arms.items():
-        others = [path for path in grid.axes if path != "seed"]
-        if others:  # a curve is an arm and a seed: other axes would mix curves
-            raise Refused(
-                f"axis {others[0]}: lr_schedule reads only the axis seed; run each value by "
-                f"itself, with --set {others[0]}=... and an --out of its own"
-            )
-        if len(grid.axes.get("seed", (0,))) < 2:
-            single.append(name)
         if name in FITTED:
             places = sum(step >= after for step in asked.evaluate.steps(grid.base))
             if places < FEW_PLACES:
@@ -239,7 +233,7 @@ def cautions(told: Settings, asked: Sweep) -> list[str]:
                     f"{name}: {places} losses to fit, fewer than {FEW_PLACES}, hardly tell the "
                     "seven parameters of a law"
                 )
-    if single:
+    if single := one_seed(asked):
         said.append(f"one seed, so no interval over seeds: {', '.join(single)}")
     return said
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import Refused
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
+from sweeps.arms import one_seed, refuse_other_axes
 from sweeps.foresight import Foreseen, Sought
 from sweeps.grid import Grid
 from sweeps.peak_rates import peak_rule
@@ -189,26 +190,19 @@ def _widths(asked: Sweep) -> tuple[int, int]:
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
     """What this design cannot identify. Raises Refused if nothing can be read off it."""
-    said, single = [], []
+    refuse_other_axes(asked, RATE)
+    said = []
     for name, grid in asked.arms.items():
-        others = [path for path in grid.axes if path not in ("seed", RATE)]
-        if others:  # its values would be taken for rates or seeds
-            raise Refused(
-                f"axis {others[0]}: lr_transfer reads only the axes seed and {RATE}; run each "
-                f"value by itself, with --set {others[0]}=... and an --out of its own"
-            )
         rates = sorted(grid.axes.get(RATE, ()))
         if len(rates) < 3:
             raise Refused(f"arm {name}: a parabola needs three values of {RATE}")
         if len(rates) < FEW_RATES:
             said.append(f"{name}: {len(rates)} rates, the best will hardly lie inside")
-        if len(grid.axes.get("seed", (0,))) < 2:
-            single.append(name)
         kind, width, tokens = _places(asked)[name]
         by_rule = peak_rule(asked.scale).peak_lr(width, tokens)
         if kind == STANDARD and not rates[0] <= by_rule <= rates[-1]:
             said.append(f"{name}: the rule's rate {by_rule:.3g} lies beyond those tried")
-    if single:
+    if single := one_seed(asked):
         said.append(f"one seed, so no interval over seeds: {', '.join(single)}")
     return said
 

@@ -37,6 +37,7 @@ from fits.rewarm_arms import (
 )
 from lab.errors import Refused
 from lab.spec import RunSpec
+from sweeps.arms import one_seed, refuse_other_axes
 from sweeps.foresight import Expected, Foreseen
 from sweeps.grid import Grid
 from sweeps.rewarm_runs import END, SCALES, Cells
@@ -92,16 +93,8 @@ def later(told: Settings, asked: Sweep) -> tuple[str, ...]:
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
     """What this design cannot identify. Raises Refused if nothing can be read off it."""
-    single = []
-    for name, grid in asked.arms.items():
-        others = [path for path in grid.axes if path != "seed"]
-        if others:
-            raise Refused(
-                f"axis {others[0]}: rewarm reads only the axis seed; run each value by itself, "
-                f"with --set {others[0]}=... and an --out of its own"
-            )
-        if len(grid.axes.get("seed", (0,))) < 2:
-            single.append(name)
+    refuse_other_axes(asked)
+    single = one_seed(asked)
     said = [f"one trunk seed, so no verdict: {', '.join(single)}"] if single else []
     steps = {name: _rise(asked.arms[name].base) for name in LENGTHS.values()}
     alike = [name for name, rise in steps.items() if list(steps.values()).count(rise) > 1]

@@ -17,6 +17,7 @@ from lab.corpora import BEST as BEST_OF
 from lab.damage import PREFIX
 from lab.errors import Refused
 from lab.spec import ModelSpec, OptimizerSpec, Phase, RunSpec, Share, decay, hold, warm
+from sweeps.arms import one_seed, refuse_other_axes
 from sweeps.continual_runs import small_model
 from sweeps.grid import Grid
 from sweeps.peak_rates import peak_rule
@@ -167,16 +168,8 @@ def later(told: Settings, asked: Sweep) -> tuple[str, ...]:
 
 def cautions(told: Settings, asked: Sweep) -> list[str]:
     """What this design cannot identify. Raises Refused if nothing can be read off it."""
-    single = []
-    for name, grid in asked.arms.items():
-        others = [path for path in grid.axes if path != "seed"]
-        if others:
-            raise Refused(
-                f"axis {others[0]}: stability_gap reads only the axis seed; run each value by "
-                f"itself, with --set {others[0]}=... and an --out of its own"
-            )
-        if len(grid.axes.get("seed", (0,))) < 2:
-            single.append(name)
+    refuse_other_axes(asked)
+    single = one_seed(asked)
     return [f"one trunk seed, so no verdict: {', '.join(single)}"] if single else []
 
 

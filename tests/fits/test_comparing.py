@@ -209,8 +209,9 @@ def test_missing_columns_are_refused_for_all_laws_in_one_line() -> None:
     said = refusal(["cmr-ratio", "d-cpt", "bimix"], ratio_table("cmr-ratio", 1e-3))
     assert said == (
         "law d-cpt needs n_params: the table has no column 'n_params'; it has ratio_domain, "
-        "loss_nats; law bimix needs n_tokens: the table has no column 'n_tokens'; it has "
-        "ratio_domain, loss_nats"
+        "loss_nats (of another name: --columns n_params=NAME); law bimix needs n_tokens: the "
+        "table has no column 'n_tokens'; it has ratio_domain, loss_nats (of another name: "
+        "--columns n_tokens=NAME)"
     )
 
 

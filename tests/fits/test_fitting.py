@@ -67,7 +67,7 @@ def test_a_missing_column_is_refused_with_those_there() -> None:
     said = refusal("chinchilla", ratio_table())
     assert said == (
         "law chinchilla needs n_params: the table has no column 'n_params'; "
-        "it has ratio_domain, loss_nats"
+        "it has ratio_domain, loss_nats (of another name: --columns n_params=NAME)"
     )
 
 

@@ -1,6 +1,8 @@
 """The report: self-contained, and every name in it escaped."""
 
 import base64
+import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,12 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fits import Fit, Interval, Refused, fit
+from fits import Fit, Interval, Refused
 from fits.figures.fit_figure import fit_figure
-from fits.report import Findings, Table, cell, fit_rows, limits, write_report
+from fits.report import Findings, Table, cell, fit_rows, limits
+from fits.report_page import write_report
+from tests.fits.hostile_report import HOSTILE, made_fit, written
 
-HOSTILE = '<script>alert(\'x\')</script>"><img src=http://evil.test/x onerror="y">&{{ 7*7 }}'
-RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
+TURNED = "a\u202eb\u2066c\x1bd"  # marks of direction, and a control character
 
 
 class Page(HTMLParser):
@@ -38,30 +41,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def hostile_fit() -> Fit:
-    loss = 1.9 - 0.4 * RATIOS**0.3 + 1e-3 * np.random.default_rng(0).normal(size=6)
-    table = pd.DataFrame({"ratio_domain": RATIOS, "loss_nats": loss})
-    return fit(
-        "cmr-ratio",
-        table,
-        name=HOSTILE,
-        group={HOSTILE: HOSTILE},
-        holdout="ratio_domain == 1/3",
-        pin={"beta": 1.9},
-    )
-
-
-def written(path: Path, one: Fit, text: str) -> str:
-    frame = pd.DataFrame({text: [text, None], "loss": [1.23456789, np.nan], "secret": [1, 2]})
-    findings = Findings(
-        headline=text,
-        tables=[Table(text, text, frame, hidden=("secret",))],
-        fits=[one],
-        figures=[fit_figure(replace(one, name='<i>"&', group={}))],
-        notes=[text],
-        readings={},
-    )
-    write_report(path, text, text, findings, {text: text}, {text: text})
-    return path.read_text(encoding="utf-8")
+    return made_fit()
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +51,12 @@ def page(hostile_fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_hostile_names_stay_text(page: str) -> None:
     seen = Page(page)
-    assert "script" not in seen.tags
-    assert seen.tags.count("img") == 1  # the figure
+    assert seen.tags.count("script") == 3  # the page's own, and the data of two figures
+    assert seen.tags.count("img") == 2  # the figures
     assert not any(name.startswith("on") for _, name, _ in seen.attributes)
-    # title, question, headline, note, table (name, caption, column, cell), fit (name, group twice),
-    # fact (twice), detail (twice)
-    assert seen.text.count(HOSTILE) >= 14
+    # title twice, question, headline, note; verdicts; two tables, runs, plan; fit; figure; facts
+    assert seen.text.count(HOSTILE) >= 30
+    assert "i" not in seen.tags
 
 
 def test_the_page_fetches_nothing(page: str) -> None:
@@ -84,24 +64,82 @@ def test_the_page_fetches_nothing(page: str) -> None:
     fetching = [
         value
         for _, name, value in seen.attributes
-        if name in ("src", "href", "srcset", "action", "data", "poster")
+        if name in ("src", "href", "srcset", "action", "data", "poster", "background")
     ]
-    assert len(fetching) == 1
-    assert fetching[0].startswith("data:image/svg+xml;base64,")
-    assert not {"link", "script", "iframe", "object", "embed", "base"} & set(seen.tags)
+    assert sum(value.startswith("data:image/svg+xml;base64,") for value in fetching) == 2
+    assert all(value.startswith(("#", "data:")) for value in fetching)
+    assert not {"iframe", "object", "embed", "base", "form"} & set(seen.tags)
     style = page.split("<style>")[1].split("</style>")[0]
     assert "url(" not in style
     assert "@import" not in style
 
 
+def test_only_this_style_and_this_script_are_allowed(page: str) -> None:
+    (policy,) = [value for tag, name, value in Page(page).attributes
+                 if tag == "meta" and name == "content" and "default-src" in value]  # fmt: skip
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert "unsafe" not in policy
+    for start, end in (("<style>", "</style>"), ("<script>", "</script>")):
+        (content,) = re.findall(f"{start}(.*?){end}", page, re.S)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert not any(name == "style" for _, name, _ in Page(page).attributes)
+
+
+def test_the_data_of_marks_hold_no_sign_of_html_and_name_the_runs(page: str) -> None:
+    found = re.findall(r'<script type="application/json">(.*?)</script>', page, re.S)
+    assert len(found) == 2
+    assert not any(sign in text for text in found for sign in "<>&")
+    points = json.loads(found[1])
+    assert points["columns"] == [HOSTILE, "x", "loss_nats"]
+    assert points["runs"] == [HOSTILE, "r2"]
+    assert sorted(points["told"]) == [
+        [[HOSTILE, "0.5", "2.062"], [0]],
+        [[HOSTILE, "1.5", "1.938"], [1]],
+    ]
+    assert len(points["marks"]) == 2
+    # the larger loss stands higher, and further to the left
+    (left, upper, first), (right, lower, _) = points["marks"]
+    assert left < right
+    assert upper < lower
+    assert points["told"][first][1] == [0]
+
+
+def test_marks_of_direction_and_control_characters_are_named(
+    hostile_fit: Fit, tmp_path: Path
+) -> None:
+    page = written(tmp_path / "report.html", replace(hostile_fit, group={}, name="x"), TURNED)
+    assert not re.search("[\u202e\u2066\x1b]|\\\\u202e", page)
+    assert page.count("a[U+202E]b[U+2066]c[U+001B]d") >= 30
+
+
 def test_pictures_hold_no_script_and_point_nowhere_outside(page: str) -> None:
-    (content,) = re.findall(r"base64,([^\"]*)\"", page)
-    picture = base64.b64decode(content).decode()
-    assert "<svg" in picture
-    assert "<script" not in picture
-    targets = re.findall(r"(?:href|src)=\"([^\"]*)\"", picture)
-    assert all(target.startswith("#") for target in targets)
-    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", picture))
+    for content in re.findall(r"base64,([^\"]*)\"", page):
+        picture = base64.b64decode(content).decode()
+        assert "<svg" in picture
+        assert "<script" not in picture
+        targets = re.findall(r"(?:href|src)=\"([^\"]*)\"", picture)
+        assert all(target.startswith("#") for target in targets)
+        assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", picture))
+
+
+def test_the_answer_comes_first(page: str) -> None:
+    text = " ".join(Page(page).text.split())
+    start = text.index("How sure")
+    answer = text[start : text.index("Before you believe it")]
+    assert answer.startswith("How sure 1 refuted, 1 ")
+    assert "of 2 statements" in answer
+    assert "+0.5 (+0.25 .. +0.75)" in answer
+    assert text.index("Asked") < text.index("Found") < start
+
+
+def test_without_runs_the_page_has_neither_plan_nor_runs(hostile_fit: Fit, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    figure = fit_figure(hostile_fit)
+    write_report(path, "t", "q", Findings("h", [], [hostile_fit], [figure], [], {}), {}, {})
+    text = Page(path.read_text()).text
+    assert "Every run" not in text
+    assert text.count("Not recorded.") == 13  # what only those who train can answer
 
 
 def test_what_a_reader_needs_stands_there(hostile_fit: Fit, page: str) -> None:

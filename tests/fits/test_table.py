@@ -214,3 +214,18 @@ def test_shared_states_are_told_by_segment_step_and_corpus() -> None:
     assert shared == 1
     assert kept.index.tolist() == [0, 1, 3, 4]
     assert drop_shared_rows(frame.drop(columns="segment"))[1] == 0
+
+
+def test_columns_of_any_name_stand_in_conditions() -> None:
+    frame = pd.DataFrame({"val/loss": [1.0, 2.0], "train loss": [3, 4], "n-embd": [5, 6]})
+    assert chosen("val/loss > 1.5", frame) == [1]
+    assert chosen("train loss == 3 and n-embd == 5", frame) == [0]
+    with pytest.raises(Refused, match=r"no column 'val/los'; .*; did you mean 'val/loss'\?"):
+        rows_where(frame, "val/los > 1")
+
+
+def test_a_refusal_of_a_wide_table_names_some_of_its_columns() -> None:
+    frame = pd.DataFrame([range(100)], columns=[f"metric_{k}" for k in range(100)])
+    with pytest.raises(Refused, match=r"metric_39 and 60 more; did you mean 'metric_77'\?") as no:
+        rows_where(frame, "metric77 > 1")
+    assert "metric_40" not in str(no.value)

@@ -25,8 +25,9 @@ from lab.arrays import (
     to_state,
     write_file,
 )
+from lab.blocks import UNROLLED_LAYERS
 from lab.errors import Failed, Refused
-from lab.model import UNROLLED_LAYERS, Transformer
+from lab.model import Transformer
 from lab.optimizer import initial_state
 from lab.origin import Origin
 from lab.spec import ModelSpec, OptimizerName

@@ -153,7 +153,10 @@ def test_a_try_without_a_description_is_made_again(own_home: Path) -> None:
 )
 def test_what_is_no_name_is_refused_with_the_known_ones(own_home: Path, name: str) -> None:
     prepare(own_home, "mine")
-    with pytest.raises(Refused, match=r"unknown corpus .*; known: prose, docs, code, .*, mine$"):
+    with pytest.raises(
+        Refused,
+        match=r"unknown corpus .*; known: prose, docs, code, .*, mine(; did you mean 'mine'\?)?$",
+    ):
         open_corpus(name)
 
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lab.evaluate import EvaluationSet, Scores, lane_evaluation, scores
+from lab.evaluate import Scores, lane_evaluation, scores
+from lab.evaluation_set import EvaluationSet
 from lab.mesh import lanes
 from lab.spec import Shape
 from lab.train import Trainer

@@ -19,6 +19,7 @@ from lab.mesh import lanes
 from lab.optimizer import hyper
 from lab.spec import ModelSpec, OptimizerSpec, Shape
 from lab.train import Chunk, State, StepLog, Trainer
+from sweeps import self_test
 
 MODEL = ModelSpec(width=8, layers=2, heads=2, mlp_width=12, context=6, vocabulary=11)
 TIED = dataclasses.replace(MODEL, tied_embedding=True)
@@ -173,3 +174,8 @@ def test_three_steps_are_what_they_were() -> None:
     assert found.keys() == FROZEN.keys()
     for name, frozen in FROZEN.items():
         assert found[name] == pytest.approx(frozen, rel=1e-6), name
+
+
+def test_what_lab_doctor_tries_is_the_frozen_model() -> None:
+    assert list(self_test.LOSSES_NATS) == FROZEN["loss_nats"]
+    assert self_test.three_steps() == pytest.approx(FROZEN["loss_nats"], rel=1e-6)

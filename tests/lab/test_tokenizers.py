@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from lab import prepare, subwords, tokenizers
 from lab.corpora import TokenStore, open_corpus, refuse_unlike
 from lab.errors import Failed, Refused
-from lab.evaluate import EvaluationSet, scores
+from lab.evaluate import scores
+from lab.evaluation_set import EvaluationSet
 from lab.prepare import Recipe
 from lab.sources import Columns
 from lab.tokenizers import Tokenizer

@@ -71,7 +71,7 @@ def disturbed_study(folder: Path, more: str = "") -> Path:
     return path
 
 
-def start(study: Path, out: Path, *more: str, **told: object) -> subprocess.Popen[str]:
+def start(study: Path, out: Path | str, *more: str, **told: object) -> subprocess.Popen[str]:
     """`lab run` of the study on one lane; `told` is its environment, TEST_ left out."""
     command = ["run", str(study), "--set", f"branch={BRANCH}", "--out", str(out), "--stack", "1"]
     command += more

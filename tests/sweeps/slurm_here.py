@@ -17,6 +17,7 @@ SlurmdPort={ports[1]}
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 AuthType=auth/none
 CredType=cred/none
+AuthInfo=cred_expire=20
 SlurmUser={user}
 SlurmdUser={user}
 ProctrackType=proctrack/linuxproc

@@ -13,7 +13,7 @@ from lab.errors import Refused
 from lab.store import Index
 from sweeps.budget import Limit, Spending, choose, flops_limit, hours_limit
 from sweeps.plan import Plan
-from sweeps.remaining import Remaining, only, remaining
+from sweeps.remaining import Remaining, Work, only, remaining
 from sweeps.run import Outcome, run_sweep
 from tests.sweeps.small import (
     BRANCH,
@@ -108,6 +108,16 @@ def test_a_run_that_a_paid_trunk_brings_within_reach_is_taken() -> None:
 def test_what_is_finished_costs_nothing() -> None:
     choice = choose(PLAN, todo(PLAN, index_after(PLAN)), steps(1e-9))
     assert (choice.cut, choice.costs) == ([], {"--budget-flops": 0.0})
+
+
+def test_every_piece_of_a_segment_with_holes_is_paid_for() -> None:
+    plan = planned(small_sweep(ratios=(0.5,)))
+    pieces = [Work(1, TRUNK, TRUNK + 2, [TRUNK + 2]), Work(1, TRUNK + 3, TRUNK + BRANCH, [])]
+    whole = Remaining(pieces, [0])
+    exact = 2 + BRANCH - 3
+    assert choose(plan, whole, steps(exact)).work == {0, 1}
+    with pytest.raises(Refused, match="too small for one run"):
+        choose(plan, whole, steps(exact - 1))
 
 
 def test_hours_and_flops_hold_both() -> None:

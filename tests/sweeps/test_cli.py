@@ -159,20 +159,6 @@ def in_a_process(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("told", ["--help", "plan --help", "fit --help", "data list --help"])
-def test_help_loads_no_heavy_library(told: str) -> None:
-    heavy = ("jax", "scipy", "pandas", "numpy", "matplotlib", "orbax", "grain", "pyarrow")
-    code = f"""
-import sys
-from sweeps.cli import main
-assert main({told.split()!r}) == 0
-print("LOADED", [name for name in {heavy!r} if name in sys.modules])
-"""
-    out = in_a_process(code)
-    assert "usage: lab" in out
-    assert out.splitlines()[-1] == "LOADED []"
-
-
 @pytest.mark.parametrize("told", ["plan cmr", "laws", "status SMOKE"])
 def test_what_only_reads_starts_no_device(smoke: Path, told: str) -> None:
     code = f"""

@@ -198,7 +198,7 @@ def test_what_cannot_be_asked_is_one_line(
         (("frontier", "spline", "points.csv"), "unknown method 'spline'; allowed: akima"),
         (("frontier", "envelope", "points.csv", "--noise", "1"), "--noise is for akima"),
         (("allocate", "fit.json", "--flops", "many"), "--flops 'many': must be a number"),
-        (("allocate", "points.csv", "--flops", "1e21"), "not JSON"),
+        (("allocate", "points.csv", "--flops", "1e21"), "is a table, not a fit"),
     ],
 )
 def test_mistakes_of_the_other_verbs_are_one_line(

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import sweeps.run
 from lab.errors import Failed
 from lab.spec import hold, warm
 from lab.store import Store
 from lab.train import Trainer
+from sweeps.progress import Display
+from sweeps.remaining import Work
 from sweeps.results import step_table
 from sweeps.run import Outcome, run_sweep
 from sweeps.sweep import Sweep
@@ -120,6 +123,21 @@ def test_shapes_are_trained_one_after_another_with_the_bits_of_each_alone(tmp_pa
     alone = trained(tmp_path / "alone", small_sweep(model__width=(16,), batch=(2,))).results
     part = mixed[(mixed["model_width"] == 16) & (mixed["batch"] == 2)].reset_index(drop=True)
     pd.testing.assert_frame_equal(part, alone, check_exact=True)
+
+
+def test_the_shape_with_the_longest_way_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    class Noting(Display):
+        def started(self, work: Work) -> None:
+            begun.append(self.tally.plan.segments[work.segment].shape.model.width)
+            super().started(work)
+
+    monkeypatch.setattr(sweeps.run, "Display", Noting)
+    trained(tmp_path, small_sweep(ratios=(0.5,), model__width=(8, 32, 16)))
+    assert begun == [32, 32, 16, 16, 8, 8]
 
 
 # The same bits -------------------------------------------------------------------------------

@@ -186,6 +186,26 @@ def test_the_plan_says_what_the_seeds_decide(
     assert not said
 
 
+def test_a_prediction_of_one_seed_has_no_interval_and_is_not_judged(
+    study: Path, tmp_path: Path, lab_command: Lab
+) -> None:
+    text = study.read_text()
+    bare = text.replace("known, known - 9.0, known + 9.0", 'known, float("nan"), float("nan")')
+    assert bare != text
+    study.write_text(bare)
+    out = tmp_path / "out"
+    code, _, said = lab_command("run", study, "--out", out)
+    assert code == 0
+    assert "(no interval) nats" in said
+    table = foretold.compared(foretold.read(out), {"<b>larger</b>": 5.0})
+    assert table is not None
+    (row,) = table.frame.to_dict("records")
+    assert row["measured"] == 5.0
+    assert row["inside"] is None
+    lines = (out / "tables" / "foretold.csv").read_text().splitlines()
+    assert lines[1].split(",")[2:4] == ["", ""]
+
+
 def test_a_line_that_was_cut_off_is_written_again(tmp_path: Path) -> None:
     file = tmp_path / foretold.FILE
     row = '{"how":"h","high":2,"low":0,"name":"a","predicted":1,"unit":"nats"}'

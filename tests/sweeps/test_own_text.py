@@ -11,7 +11,7 @@ import pytest
 
 from lab.corpora import open_corpus
 from lab.errors import Refused
-from lab.evaluate import EvaluationSet
+from lab.evaluation_set import EvaluationSet
 from lab.prepare import Recipe, prepare
 from lab.sources import Columns
 from sweeps.commands import data

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 
 from fits import Fit, Refused, fit, fit_groups, fit_shared, read_table
 from fits.figures.fit_figure import fit_figure, fits_figure
-from fits.figures.plots import COLUMN_INCHES, PAGE_INCHES, Figure, style
+from fits.figures.plots import Figure
 from fits.figures.shown import MAX_CURVES, short
 from fits.rates import schedule
 
@@ -103,7 +103,7 @@ def one(request: pytest.FixtureRequest) -> Fit:
 
 
 def drawn(figure: Figure) -> Canvas:
-    canvas = Canvas(figsize=figure.inches)
+    canvas = Canvas(figsize=figure.size())
     figure.draw(canvas)
     return canvas
 
@@ -307,19 +307,6 @@ def test_what_one_frame_cannot_hold_is_refused(of_ratio: Fit, of_size: Fit) -> N
 
 def test_the_same_fit_gives_the_same_bytes(one: Fit) -> None:
     assert fit_figure(one).render("svg") == fit_figure(one).render("svg")
-
-
-@pytest.mark.parametrize("inches", [COLUMN_INCHES, PAGE_INCHES])
-def test_nothing_leaves_the_page(one: Fit, inches: float) -> None:
-    figure = fit_figure(one, inches=inches)
-    with style():
-        canvas = drawn(figure)
-        canvas.draw_without_rendering()
-        box = canvas.get_tightbbox()
-    assert box.x0 >= -0.02
-    assert box.y0 >= -0.02
-    assert box.x1 <= figure.inches[0] + 0.02
-    assert box.y1 <= figure.inches[1] + 0.02
 
 
 def test_names_are_drawn_as_they_stand() -> None:

@@ -9,7 +9,9 @@ import pytest
 from fits import Fit, Refused, fit
 from fits.errors import Failed
 from fits.figures.fit_figure import fit_figure
-from fits.figures.plots import FORMATS, ordered_colours, short_count
+from fits.figures.plots import FORMATS
+from fits.figures.style import ordered_colours
+from fits.figures.ticks import short_count
 
 RATIOS = np.array([1 / 8, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 0.9])
 
