@@ -13,17 +13,15 @@ import numpy as np
 
 from lab import tokenizers
 from lab.corpora import (
-    DESCRIPTION,
     DOCUMENTS,
     FORMAT,
     SIDES,
     TOKENS,
     VALIDATION_BYTES,
     TokenStore,
-    digest_of,
-    placed,
 )
 from lab.errors import Refused
+from lab.placing import DESCRIPTION, digest_of, placed
 from lab.scores import COMPUTED, Floats, Ints, document_scores, document_tokens, score_names
 from lab.scores import VERSION as SCORES
 from lab.spec import canonical

@@ -9,13 +9,9 @@ and the one behind them, cut without overlap from each part of the union.
 import contextlib
 import hashlib
 import json
-import os
 import platform
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -28,15 +24,14 @@ from numpy.typing import NDArray
 from lab.damage import PREFIX
 from lab.errors import Failed, Refused, meant
 from lab.home import home
+from lab.placing import DESCRIPTION, digest_of, placed
 from lab.spec import canonical
 from lab.splitting import DUPLICATE, TRAIN, VALIDATION, key_of, keys_array, sides
 from lab.texts import BUILT_IN, Text
 
 FORMAT = 1
 BEST = "best-"  # before a corpus's name: its best part
-DESCRIPTION = "corpus.json"  # of a store: written last
 SIDES = ("train", "validation")
-MAKING = ".making-"  # before the name of a folder that is not whole
 DOCUMENTS = "documents"  # folder of a store: a NumPy file a column, a value a training document
 BYTES = "bytes"  # the tokenizer of built-in texts
 VALIDATION_BYTES = "validation_bytes.bin"  # bytes of text that a validation token stands for
@@ -210,13 +205,15 @@ def known_names() -> list[str]:
 
 
 def made_best() -> list[str]:
-    """Names of the best parts that have been made of corpora as they now are. Raises Refused."""
-    return [
-        f"{BEST}{name}"
-        for name in known_names()
-        if (_folder(name) / DESCRIPTION).exists()
-        and _best_folder(_read_store(_folder(name), False)).exists()
-    ]
+    """Names of the best parts that have been made of corpora as they now are."""
+    names = []
+    for name in known_names():
+        with contextlib.suppress(Refused, Failed):  # what cannot be read has none
+            folder, best = _folder(name), f"{BEST}{name}"
+            if (folder / DESCRIPTION).exists():
+                made = _best_folder(best, _read_store(folder, False))
+                names += [best] if made.exists() else []
+    return names
 
 
 def own_tokenizer(name: str) -> TokenStore | None:
@@ -277,7 +274,7 @@ def _folder(name: str) -> Path:
 def _open_best(name: str, store: TokenStore, verify: bool) -> TokenStore:
     from lab.best import write_best  # which reads stores and scores
 
-    folder = _best_folder(store)
+    folder = _best_folder(name, store)
     if not (folder / DESCRIPTION).exists():
         write_best(folder, name, store)
     return _read_store(folder, verify)
@@ -292,11 +289,10 @@ def _open_damaged(name: str, store: TokenStore, verify: bool) -> TokenStore:
     return _read_store(folder, verify)
 
 
-def _best_folder(store: TokenStore) -> Path:
+def _best_folder(name: str, store: TokenStore) -> Path:
     from lab.best import VERSION
 
-    name = f"{BEST}{store.name}@{FORMAT}-{VERSION}-{store.digest[:16]}"
-    return home() / "corpora" / name
+    return home() / "corpora" / f"{name}@{FORMAT}-{VERSION}-{store.digest[:16]}"
 
 
 def _built_in_version(name: str) -> str:
@@ -369,40 +365,6 @@ def write_store(folder: Path, name: str, text: Text) -> None:
         for file, column in of_documents.items():
             np.save(partial / DOCUMENTS / f"{file}.npy", column, allow_pickle=False)
         (partial / DESCRIPTION).write_text(canonical(description))
-
-
-@contextmanager
-def placed(folder: Path, name: str) -> Iterator[Path]:
-    """A private folder to make a store in, moved to `folder` whole at the end, or gone.
-
-    Where another process was first, its store stays. Raises Failed.
-    """
-    partial: Path | None = None
-    above = folder.parent
-    new = not above.exists()
-    try:
-        above.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = Path(tempfile.mkdtemp(prefix=MAKING, dir=above))
-        yield partial
-        if folder.exists() and not (folder / DESCRIPTION).exists():
-            shutil.rmtree(folder)  # an earlier try without a description
-        os.replace(partial, folder)
-    except OSError as error:
-        if (folder / DESCRIPTION).exists():
-            return  # another process made it first
-        raise Failed(f"cannot write corpus {name!r} to {above}: {error.strerror}") from None
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
-        if new:
-            with contextlib.suppress(OSError):  # something is in it
-                above.rmdir()
-
-
-def digest_of(hashes: list[str], tokenizer_digest: str = "") -> str:
-    """Digest of a store from those of its two files of tokens, and of its tokenizer."""
-    made_from = [*hashes, tokenizer_digest] if tokenizer_digest else hashes
-    return hashlib.sha256(canonical(made_from).encode()).hexdigest()[:32]
 
 
 def _read_store(folder: Path, verify: bool) -> TokenStore:

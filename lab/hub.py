@@ -5,6 +5,7 @@ Told as `hf:OWNER/NAME`, `hf:OWNER/NAME@REVISION`, or `hf:FOLDER` of data files 
 """
 
 import functools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def _opened(name: str, split: str, config: str, revision: str) -> Any:
         ) from None
     folder = Path(name)
     datasets.disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tries several times, aloud
     try:
         if any((folder / one).exists() for one in SAVED):
             found = datasets.load_from_disk(name)

@@ -33,20 +33,17 @@ from numpy.typing import NDArray
 
 from lab import hub, sources, tokenizers
 from lab.corpora import (
-    DESCRIPTION,
     DOCUMENTS,
     FORMAT,
-    MAKING,
     SIDES,
     TOKENS,
     VALIDATION_BYTES,
-    digest_of,
     known_names,
-    placed,
     refuse_name,
 )
 from lab.errors import Failed, Refused
 from lab.home import home
+from lab.placing import DESCRIPTION, MAKING, digest_of, placed
 from lab.sources import Columns, Piece
 from lab.spec import canonical
 from lab.splitting import DUPLICATE, TRAIN, VALIDATION, key_of, keys_array, sides
@@ -197,8 +194,14 @@ class _Making:
     # 2: sides --------------------------------------------------------------------------------
 
     def _sides(self, chunks: list[Chunk]) -> tuple[NDArray[np.uint8], Ints]:
-        keys = keys_array(b"".join((self.work / f"{one.name}.keys").read_bytes() for one in chunks))
         lengths = _joined(self.work, chunks, "lengths", np.int64)
+        keys = np.empty((len(lengths), 2), np.uint64)
+        begun = 0
+        for one in chunks:
+            keys[begun : begun + one.documents] = keys_array(
+                (self.work / f"{one.name}.keys").read_bytes()
+            )
+            begun += one.documents
         side = sides(keys, lengths)
         if not (side == VALIDATION).any():
             raise Refused(f"corpus {self.name!r}: needs at least two documents, to hold one out")

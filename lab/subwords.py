@@ -236,7 +236,8 @@ def from_tiktoken(name: str) -> dict[str, Any]:
     try:
         found = tiktoken.get_encoding(name)
     except (OSError, ValueError) as error:  # it is fetched; a wrong hash is a ValueError
-        said = str(error).splitlines()[0][:80]
+        said = (str(error).splitlines() or [""])[0]
+        said = said if 0 < len(said) < 60 else type(error).__name__
         raise Refused(
             f"tokenizer tiktoken:{name} cannot be fetched ({said}): give a file"
         ) from None

@@ -7,7 +7,7 @@ import pytest
 
 from lab import texts
 from lab.best import SHARE, chosen
-from lab.corpora import open_corpus, refuse_name
+from lab.corpora import made_best, open_corpus, refuse_name
 from lab.errors import Refused
 from lab.scores import document_scores, document_tokens
 from lab.texts import Text
@@ -70,12 +70,15 @@ def test_a_text_of_the_users_own_has_a_best_part_too(own_home: Path) -> None:
     from lab.corpora import write_store
 
     write_store(own_home / "corpora" / "mine", "mine", Text(DOCUMENTS[:60], "mine"))
+    assert made_best() == []
     one = open_corpus("best-mine").parts[0]
+    assert made_best() == ["best-mine"]
     assert 0 < len(one.train) < 0.4 * len(open_corpus("mine").parts[0].train)
     write_store(own_home / "corpora" / "other", "other", Text(DOCUMENTS[60:], "other"))
     # another text under the name: its best part is made anew
     (own_home / "corpora" / "mine").rename(own_home / "corpora" / "away")
     (own_home / "corpora" / "other").rename(own_home / "corpora" / "mine")
+    assert made_best() == []
     assert open_corpus("best-mine").parts[0].digest != one.digest
 
 

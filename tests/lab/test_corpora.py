@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab import corpora, texts
+from lab import corpora, placing, texts
 from lab.corpora import open_corpus, split_documents, write_store
 from lab.errors import Failed, Refused
 from lab.texts import Text
@@ -118,7 +118,7 @@ def test_a_store_without_tokens_is_said(own_home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(corpora.os, "replace"), (Path, "write_bytes"), (corpora.tempfile, "mkdtemp")],
+    [(placing.os, "replace"), (Path, "write_bytes"), (placing.tempfile, "mkdtemp")],
 )
 def test_a_full_disk_leaves_nothing_behind(
     own_home: Path, monkeypatch: pytest.MonkeyPatch, owner: object, name: str

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import prepare, sources
-from lab.corpora import MAKING, TokenStore, known_names, open_corpus, split_documents, write_store
+from lab.corpora import TokenStore, known_names, open_corpus, split_documents, write_store
 from lab.errors import Failed, Refused
+from lab.placing import MAKING
 from lab.prepare import Recipe
 from lab.scores import document_scores, document_tokens
 from lab.sources import Columns

@@ -1,5 +1,6 @@
 """Studies on text of the user's own, from its files to the report, with its tokenizer's ids."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,14 @@ from lab.errors import Refused
 from lab.evaluation_set import EvaluationSet
 from lab.prepare import Recipe, prepare
 from lab.sources import Columns
+from sweeps.commands import data
+from sweeps.grid import Grid
 from sweeps.plan import Plan, make_plan
 from sweeps.run import open_corpora
 from sweeps.study import ask, find_study
+from sweeps.sweep import Sweep
+from sweeps.vocabulary import with_vocabulary
+from tests.sweeps.small import small_sweep
 
 Lab = Callable[..., tuple[int, str, str]]
 NO_TOKENIZERS = "the package tokenizers is not installed"
@@ -98,6 +104,38 @@ def test_models_have_the_vocabulary_of_the_tokenizer(
     assert {run.path.run.model.vocabulary for run in larger.runs} == {320}
     with pytest.raises(Refused, match=r"model\.vocabulary = 256: corpus '.*' needs 300"):
         plan_of(study, scale, *third, "windows=8", "model.vocabulary=256")
+
+
+@pytest.mark.usefixtures("own_home")
+def test_what_somebody_said_and_what_was_adopted_keep_their_vocabulary(
+    sources: dict[str, str],
+) -> None:
+    pytest.importorskip("tokenizers", reason=NO_TOKENIZERS)
+    prepared(sources, "bpe:300")
+    (grid,) = small_sweep().arms.values()
+    swept = {**grid.axes, "model.vocabulary": (320, 384)}
+    adopted = dataclasses.replace(grid.base, start="0" * 64)
+    arms = {"own": grid, "swept": Grid(grid.base, swept), "adopted": Grid(adopted, grid.axes)}
+    evaluate = dataclasses.replace(small_sweep().evaluate, corpora=("mine",))
+    sweep = Sweep("small", "tiny", arms, evaluate)
+    found = {name: one.base.model.vocabulary for name, one in with_vocabulary(sweep).arms.items()}
+    assert found == {"own": 300, "swept": 256, "adopted": 256}
+    assert with_vocabulary(sweep, ["model.vocabulary"]) is sweep
+    assert with_vocabulary(small_sweep()) == small_sweep()
+
+
+def test_progress_is_plain_lines_where_output_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(data, "PLAIN_SECONDS", 0.0)
+    for quiet in (False, True):
+        progress = data._Progress(quiet)
+        progress.told("reading", 1_000_000, 4_000_000)
+        progress.told("tokenising", 4_000_000, 4_000_000)
+        progress.end()
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("lab: reading 1 of 4 MB, about ")
+    assert second == "lab: tokenising 4 of 4 MB, about 0 s left"
 
 
 @pytest.mark.usefixtures("own_home")
