@@ -40,7 +40,7 @@ from lab.brought import (
     bring_down,
     write_whole,
 )  # fmt: skip
-from lab.bucket import Bucket, all_at_once
+from lab.bucket import Away, Bucket, all_at_once
 from lab.errors import Damaged, Failed, Gone
 from lab.store import (
     DROPPED,
@@ -114,6 +114,8 @@ class MirroredStore(Store):
                 raise Failed(f"{at} in {self.bucket.url} was removed meanwhile: run again")
             try:
                 taken = bring_down(self.bucket, self.folder / segment, theirs, content)
+            except Away:
+                raise
             except UNREADABLE as error:
                 raise Failed(f"{at} in {self.bucket.url} is damaged: {error}") from error
         all_at_once(lambda name: self.bucket.delete(f"{place}/{name}"), names)
@@ -157,6 +159,8 @@ class MirroredStore(Store):
                     if not self._is_here(segment, content):
                         bring_down(self.bucket, self.folder / segment, files, content)
                     self._seen[segment] = files[MARKER].version
+                except Away:
+                    raise  # nothing is damaged by it
                 except UNREADABLE as error:
                     wrong[segment] = str(error)
                     if up:
@@ -209,14 +213,15 @@ class MirroredStore(Store):
     def _marker(self, segment: str) -> bytes | None:
         try:
             return self.bucket.get(f"{SEGMENTS}/{segment}/{MARKER}", MARKER_BYTES)
-        except Failed as error:
-            if "larger" in str(error):
-                return b"too large"
+        except Away:
             raise
+        except Failed:
+            return b"too large"
 
     def _winner_there(self, segment: str) -> str | None:
+        marker = self._marker(segment) or b""
         with suppress(*UNREADABLE):
-            return str(json.loads(self._marker(segment) or b"")["attempt"])
+            return str(json.loads(marker)["attempt"])
         return None
 
     def _is_here(self, segment: str, marker: bytes) -> bool:
