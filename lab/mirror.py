@@ -37,6 +37,7 @@ from lab.brought import (
     MARKER_BYTES,
     SEGMENTS,
     Files,
+    Unwritable,
     bring_down,
     write_whole,
 )  # fmt: skip
@@ -55,6 +56,7 @@ from lab.store import (
     Record,
     StepRow,
     Store,
+    why_not_written,
 )
 
 LOCK_FILE = ".mirror.lock"
@@ -114,7 +116,7 @@ class MirroredStore(Store):
                 raise Failed(f"{at} in {self.bucket.url} was removed meanwhile: run again")
             try:
                 taken = bring_down(self.bucket, self.folder / segment, theirs, content)
-            except Away:
+            except (Away, Unwritable):
                 raise
             except UNREADABLE as error:
                 raise Failed(f"{at} in {self.bucket.url} is damaged: {error}") from error
@@ -159,7 +161,7 @@ class MirroredStore(Store):
                     if not self._is_here(segment, content):
                         bring_down(self.bucket, self.folder / segment, files, content)
                     self._seen[segment] = files[MARKER].version
-                except Away:
+                except (Away, Unwritable):
                     raise  # nothing is damaged by it
                 except UNREADABLE as error:
                     wrong[segment] = str(error)
@@ -304,7 +306,7 @@ class MirroredStore(Store):
                 (attempt / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(draft, attempt / name)
             except OSError as error:
-                raise Failed(f"cannot write to {attempt}: {error.strerror or error}") from error
+                raise Unwritable(why_not_written(attempt, error)) from error
             finally:
                 draft.unlink(missing_ok=True)
             return None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lab.brought import Unwritable
 from lab.bucket import Away, Bucket
 from lab.errors import Damaged, Failed, Gone
 from lab.mirror import MirroredStore
@@ -176,6 +177,26 @@ def test_a_service_that_is_away_damages_nothing(
     del bucket.fs.get_file
     assert objects(bucket) == before
     assert_state(there, place)
+
+
+def test_a_full_disk_damages_nothing_in_the_bucket(
+    here: MirroredStore,
+    there: MirroredStore,
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commit(here)
+    before = objects(bucket)
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(Unwritable, match="disk full"):
+            there.load()
+    assert objects(bucket) == before
+    assert there.load().broken == []
 
 
 def test_arrays_that_are_dropped_are_dropped_everywhere(
