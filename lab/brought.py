@@ -17,23 +17,37 @@ from lab.bucket import Bucket, Entry
 from lab.checkpoint import Manifest
 from lab.errors import Failed
 from lab.foreign import SMALL, refuse_names, refuse_unsound
-from lab.store import DROPPED, MARKER, MERGED, STATE, read_attempt, segment_name
+from lab.store import DROPPED, MARKER, MERGED, STATE, read_attempt, segment_name, why_not_written
 
 SEGMENTS = "segments"
 MANIFEST = "manifest.json"
 AWAY = "in the bucket"  # in the note DROPPED of an attempt whose arrays are not here
 ATTEMPT = re.compile(r"attempt-[0-9a-f]{12}")
-FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(/[A-Za-z0-9_.=+-]*[A-Za-z0-9_=+-]){0,7}")
+_PART = r"[A-Za-z0-9_.=+-]{0,199}[A-Za-z0-9_=+-]"  # ends in no dot, so is none of . and ..
+FILE = re.compile(rf"{_PART}(/{_PART}){{0,7}}")
 MARKER_BYTES, MANIFEST_BYTES, LOG_BYTES = 2**12, 2**24, 2**30  # at most
 
 Files = dict[str, Entry]  # of a segment, by name below it
 
 
+class Unwritable(Failed):
+    """The working copy cannot be written: its disk is full, or broken. It says nothing of what is
+    in the bucket."""
+
+
 def bring_down(bucket: Bucket, segment: Path, files: Files, marker: bytes) -> Path:
     """Write the attempt that a segment's marker names, and mark it here; its folder.
 
-    Raises one of UNREADABLE where it is not what it should be; then it has no marker here.
+    Raises one of UNREADABLE where it is not what it should be; then it has no marker here. Away
+    and Unwritable, which are among them, say nothing of it.
     """
+    try:
+        return _brought_down(bucket, segment, files, marker)
+    except OSError as error:
+        raise Unwritable(why_not_written(segment, error)) from error
+
+
+def _brought_down(bucket: Bucket, segment: Path, files: Files, marker: bytes) -> Path:
     named = json.loads(marker)
     name = str(named["attempt"])
     if not ATTEMPT.fullmatch(name):

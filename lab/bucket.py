@@ -20,9 +20,8 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +35,7 @@ URL = re.compile(
 )
 LONGEST_URL = 200  # it names a folder
 PATIENCE_SECONDS = 600.0  # of a service that does not answer, once training has begun
+READING_PATIENCE_SECONDS = 20.0  # before that, and of who only reads
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 AT_ONCE = 16  # requests
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL", re.IGNORECASE)
@@ -45,7 +45,11 @@ PASSING = {"ConnectionError", "HTTPClientError", "TransportError", "IncompleteRe
 T = TypeVar("T")
 
 
-class NoBucket(Failed):
+class Away(Failed):
+    """The service does not answer, or not to these keys. It says nothing of what it holds."""
+
+
+class NoBucket(Away):
     """There is no bucket of that name, or none that these keys may see."""
 
 
@@ -93,15 +97,15 @@ def opened(url: str) -> Any:
 
 
 class Bucket:
-    """Objects below a URL; names are relative to it. All raise Failed where the service stays
-    away, NoBucket where there is none."""
+    """Objects below a URL; names are relative to it. All raise Away where the service stays away,
+    NoBucket where there is none."""
 
     def __init__(self, url: str, fs: Any = None) -> None:
         """`fs`: a file system of fsspec's, if not the one that epath has. Raises Refused."""
         self.url = parse_url(url)
         self.fs = opened(self.url) if fs is None else fs
         self.root = self.url.partition("://")[2]
-        self.patience = 0.0  # seconds
+        self.patience = READING_PATIENCE_SECONDS
         self.say: Callable[[str], None] = _say
 
     # Writing ---------------------------------------------------------------------------------
@@ -189,7 +193,7 @@ class Bucket:
 
     def _ask(self, what: Callable[[], T]) -> T:
         """The answer, however long the service is away. Raises OSError that says something of the
-        object; Failed."""
+        object; Away."""
         begun, pause, said = time.monotonic(), FIRST_PAUSE_SECONDS, False
         while True:
             try:
@@ -200,9 +204,9 @@ class Bucket:
                 if isinstance(error, OSError) and error.errno == errno.EINVAL:
                     raise
                 if _is_final(error):
-                    raise Failed(f"{self.url}: {self.why(error)}") from None
+                    raise Away(f"{self.url}: {self.why(error)}") from None
                 if time.monotonic() - begun >= self.patience:
-                    raise Failed(
+                    raise Away(
                         f"{self.url} does not answer ({self.why(error)}); what is committed stays "
                         "here, run again to go on"
                     ) from None
@@ -236,16 +240,6 @@ def all_at_once(work: Callable[[str], T], names: Iterable[str]) -> "list[T]":
     """What a function of a name says of every name, in their order; a few at a time."""
     with ThreadPoolExecutor(AT_ONCE, "bucket") as pool:
         return list(pool.map(work, names))
-
-
-@contextmanager
-def patient(bucket: Bucket, seconds: float) -> Iterator[None]:
-    """Wait so long for each answer, meanwhile."""
-    before, bucket.patience = bucket.patience, seconds
-    try:
-        yield
-    finally:
-        bucket.patience = before
 
 
 def _is_final(error: Exception) -> bool:

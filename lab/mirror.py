@@ -37,10 +37,11 @@ from lab.brought import (
     MARKER_BYTES,
     SEGMENTS,
     Files,
+    Unwritable,
     bring_down,
     write_whole,
 )  # fmt: skip
-from lab.bucket import Bucket, all_at_once
+from lab.bucket import Away, Bucket, all_at_once
 from lab.errors import Damaged, Failed, Gone
 from lab.store import (
     DROPPED,
@@ -55,6 +56,7 @@ from lab.store import (
     Record,
     StepRow,
     Store,
+    why_not_written,
 )
 
 LOCK_FILE = ".mirror.lock"
@@ -114,6 +116,8 @@ class MirroredStore(Store):
                 raise Failed(f"{at} in {self.bucket.url} was removed meanwhile: run again")
             try:
                 taken = bring_down(self.bucket, self.folder / segment, theirs, content)
+            except (Away, Unwritable):
+                raise
             except UNREADABLE as error:
                 raise Failed(f"{at} in {self.bucket.url} is damaged: {error}") from error
         all_at_once(lambda name: self.bucket.delete(f"{place}/{name}"), names)
@@ -157,6 +161,8 @@ class MirroredStore(Store):
                     if not self._is_here(segment, content):
                         bring_down(self.bucket, self.folder / segment, files, content)
                     self._seen[segment] = files[MARKER].version
+                except (Away, Unwritable):
+                    raise  # nothing is damaged by it
                 except UNREADABLE as error:
                     wrong[segment] = str(error)
                     if up:
@@ -209,14 +215,15 @@ class MirroredStore(Store):
     def _marker(self, segment: str) -> bytes | None:
         try:
             return self.bucket.get(f"{SEGMENTS}/{segment}/{MARKER}", MARKER_BYTES)
-        except Failed as error:
-            if "larger" in str(error):
-                return b"too large"
+        except Away:
             raise
+        except Failed:
+            return b"too large"
 
     def _winner_there(self, segment: str) -> str | None:
+        marker = self._marker(segment) or b""
         with suppress(*UNREADABLE):
-            return str(json.loads(self._marker(segment) or b"")["attempt"])
+            return str(json.loads(marker)["attempt"])
         return None
 
     def _is_here(self, segment: str, marker: bytes) -> bool:
@@ -299,7 +306,7 @@ class MirroredStore(Store):
                 (attempt / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(draft, attempt / name)
             except OSError as error:
-                raise Failed(f"cannot write to {attempt}: {error.strerror or error}") from error
+                raise Unwritable(why_not_written(attempt, error)) from error
             finally:
                 draft.unlink(missing_ok=True)
             return None

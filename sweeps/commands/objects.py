@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from fits.files import write_whole
-from lab.bucket import PATIENCE_SECONDS, Bucket, NoBucket, all_at_once, is_url
+from lab.bucket import (
+    PATIENCE_SECONDS,
+    READING_PATIENCE_SECONDS,
+    Bucket,
+    NoBucket,
+    all_at_once,
+    is_url,
+)
 from lab.errors import Refused
 from lab.probe import probe
 from sweeps.decided import LINES, decided_of
@@ -55,7 +62,8 @@ def call(function: Callable[[argparse.Namespace], Any], told: argparse.Namespace
     if told.verb == "status":
         _bring_notes(path, bucket)
     setattr(told, named[0], str(path))
-    bucket.patience = PATIENCE_SECONDS if told.verb in TRAIN else 0.0
+    if told.verb in TRAIN:
+        bucket.patience = PATIENCE_SECONDS
     try:
         value = function(told)
         if told.verb == "run":
@@ -63,7 +71,7 @@ def call(function: Callable[[argparse.Namespace], Any], told: argparse.Namespace
             if not told.json:
                 print(f"{written} files are in {bucket.url} too")
     finally:
-        bucket.patience = 0.0
+        bucket.patience = READING_PATIENCE_SECONDS
     if isinstance(value, dict) and "out" in value:
         value["out"] = shown(path)
     return value

@@ -60,6 +60,7 @@ def memory_bucket(fs: Any = None, url: str = URL) -> Bucket:
     """A bucket in memory that says nothing aloud."""
     bucket = Bucket(url, Memory() if fs is None else fs)
     bucket.say = lambda line: None
+    bucket.patience = 0.0
     return bucket
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab.bucket import Bucket
+from lab.brought import Unwritable
+from lab.bucket import Away, Bucket
 from lab.errors import Damaged, Failed, Gone
 from lab.mirror import MirroredStore
 from lab.spec import canonical
@@ -142,6 +143,60 @@ def test_what_was_committed_while_the_bucket_was_away_goes_up_later(
         here.load()
         assert end in there.load().states
     assert left > 10
+
+
+def test_a_service_that_is_away_damages_nothing(
+    here: MirroredStore, there: MirroredStore, bucket: Bucket
+) -> None:
+    commit(here)
+    before = objects(bucket)
+    asked = 0
+    while True:
+        read, count = bucket.fs.cat_file, iter(range(asked))
+
+        def limited(*told: Any, read: Any = read, count: Any = count, **more: Any) -> bytes:
+            if next(count, None) is None:
+                raise ConnectionResetError("gone")
+            content: bytes = read(*told, **more)
+            return content
+
+        bucket.fs.cat_file = limited
+        try:
+            there.load()
+            break
+        except Away:
+            asked += 1
+        finally:
+            bucket.fs.cat_file = read
+        assert objects(bucket) == before
+    assert asked == 5  # the marker, the manifest, three logs
+    place = there.load().states[END]
+    bucket.fs.get_file = limited
+    with pytest.raises(Away):
+        there.restore(place, ABSTRACT)
+    del bucket.fs.get_file
+    assert objects(bucket) == before
+    assert_state(there, place)
+
+
+def test_a_full_disk_damages_nothing_in_the_bucket(
+    here: MirroredStore,
+    there: MirroredStore,
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commit(here)
+    before = objects(bucket)
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(Unwritable, match="disk full"):
+            there.load()
+    assert objects(bucket) == before
+    assert there.load().broken == []
 
 
 def test_arrays_that_are_dropped_are_dropped_everywhere(
