@@ -26,8 +26,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from lab import checkpoint
 from lab.brought import (
     ATTEMPT,
@@ -287,6 +285,8 @@ class MirroredStore(Store):
             names = [f"stops/{stop}"]
             if (attempt / names[0]).exists() or names[0] not in manifest:
                 return None
+        import jax  # whoever only reads a folder needs none
+
         most = 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(abstract))
         if sum(manifest[name]["bytes"] for name in names) > most + SLACK_BYTES:
             return f"{len(names)} files are larger than the state could be"
