@@ -15,6 +15,91 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
+<<<<<<< HEAD
+=======
+class _Parser(argparse.ArgumentParser):
+    """argparse, with one line for a mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_REFUSED, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class _Several(tuple[str, ...]):
+    """Choices of an option that takes several of them, with commas between."""
+
+    def __contains__(self, told: object) -> bool:
+        return set(str(told).split(",")) <= set(self)
+
+
+def _verb(
+    verbs: Any, name: str, module: str, function: str, help_: str, example: str
+) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name, help=help_, description=help_, epilog=f"example: {example}"
+    )
+    verb.add_argument("--json", action="store_true", help="one JSON value on standard output")
+    verb.set_defaults(module=module, function=function)
+    return verb
+
+
+def _study_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "study", metavar="STUDY", help="name of a study, or path of your own .py file"
+    )
+    verb.add_argument("--scale", help="smoke, tiny (default), small or paper")
+    verb.add_argument(
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the study or a field of every run (KEY+=VALUE adds to a list)",
+    )
+    verb.add_argument(
+        "--axis",
+        dest="axes",
+        action="append",
+        default=[],
+        metavar="[ARM:]PATH=V1,V2",
+        help="values of an axis: any field of a run (PATH+=V adds to those there)",
+    )
+    verb.add_argument("--stack", type=int, help="lanes of a stack (default: one a core on a CPU)")
+    verb.add_argument(
+        "--mesh",
+        metavar="AXIS=SIZE,...",
+        help="divide each run over data=, fsdp= and tensor= devices (run=: runs side by side)",
+    )
+    verb.add_argument(
+        "--accumulate", type=int, metavar="PARTS", help="go through a step's windows in parts"
+    )
+    verb.add_argument(
+        "--remat",
+        action="store_true",
+        default=None,
+        help="compute blocks again in the backward pass instead of keeping their insides",
+    )
+    verb.add_argument(
+        "--budget-flops",
+        type=float,
+        metavar="F",
+        help="train no more than F FLOPs; says what it cuts",
+    )
+    verb.add_argument(
+        "--budget-hours", type=float, metavar="H", help="train at most H hours, at a measured speed"
+    )
+    verb.add_argument(
+        "--until",
+        metavar="CONDITION",
+        help="in rounds, only what narrows a target of the study: 'cmr_width < 0.1'",
+    )
+    verb.add_argument(
+        "--out",
+        metavar="DIR",
+        help="output folder, or s3://BUCKET/PREFIX (default: runs/STUDY-SCALE)",
+    )
+
+
+>>>>>>> f5f121403987b22e837dca4ccff12e5a1dc2f4f2
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = Parser(
