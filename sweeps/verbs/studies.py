@@ -58,7 +58,11 @@ def _study_options(verb: argparse.ArgumentParser) -> None:
         metavar="CONDITION",
         help="in rounds, only what narrows a target of the study: 'cmr_width < 0.1'",
     )
-    verb.add_argument("--out", metavar="DIR", help="output folder (default: runs/STUDY-SCALE)")
+    verb.add_argument(
+        "--out",
+        metavar="DIR",
+        help="output folder, or s3://BUCKET/PREFIX (default: runs/STUDY-SCALE)",
+    )
 
 
 def declare(verbs: Any) -> None:
