@@ -70,7 +70,9 @@ def _read_file(path: Path) -> "pd.DataFrame":
     if not path.exists():  # pyarrow gives no reason of its own
         raise Refused(f"cannot read {path}: no such file")
     try:
-        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        frame = _read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except Refused:
+        raise
     except OSError as error:
         reason = error.strerror or (str(error) or type(error).__name__).splitlines()[0]
         raise Refused(f"cannot read {path}: {reason}") from None
@@ -84,6 +86,21 @@ def _read_file(path: Path) -> "pd.DataFrame":
             f"cannot read {path}: one column, {frame.columns[0]!r}; commas must divide it"
         )
     return frame
+
+
+def _read_csv(path: Path) -> "pd.DataFrame":
+    """Without `index_col` pandas takes the first of too many values for a row's name, and all
+    others stand one column too far. An empty last value (a comma at the end) is no value."""
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, index_col=False)
+        except pd.errors.ParserWarning:
+            raise Refused(
+                f"cannot read {path}: rows have more values than the first line has names"
+            ) from None
 
 
 def rows_where(frame: "pd.DataFrame", condition: str) -> "pd.Series[bool]":

@@ -229,3 +229,18 @@ def test_a_refusal_of_a_wide_table_names_some_of_its_columns() -> None:
     with pytest.raises(Refused, match=r"metric_39 and 60 more; did you mean 'metric_77'\?") as no:
         rows_where(frame, "metric77 > 1")
     assert "metric_40" not in str(no.value)
+
+
+def test_a_comma_at_the_end_of_rows_moves_no_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("n_params,loss_nats\n1,2,\n3,4,\n")
+    frame = read_table(tmp_path / "a.csv")
+    assert frame.to_dict("list") == {"n_params": [1, 3], "loss_nats": [2, 4]}
+
+
+@pytest.mark.parametrize(
+    "rows", ["1,2,3\n4,5,6\n", "a,2,3\nb,5,6\n", "1,2,\n4,5,6\n", "1,2\n4,5,6\n"]
+)
+def test_more_values_than_columns_are_refused(rows: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("n_params,loss_nats\n" + rows)
+    with pytest.raises(Refused, match=r"cannot read .*a\.csv"):
+        read_table(tmp_path / "a.csv")

@@ -177,6 +177,7 @@ def test_a_law_of_ones_own_goes_all_the_way(
         (("table", "own.csv", "--to", "x.xlsx"), "a table ends in .csv or .parquet"),
         (("table", "nowhere"), "no such file"),
         (("table", "semicolons.csv"), "commas must divide it"),
+        (("table", "wide.csv"), "rows have more values than the first line has names"),
         (("fit", "chinchilla", "."), "name the table itself: lost.csv"),
         (("fit", "chinchilla", "own.csv"), "(of another name: --columns n_params=NAME)"),
         (("fit", "chinchilla", "own.csv", "--columns", "n_params=N*1e6"), "'N' is neither"),
@@ -194,6 +195,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
 ) -> None:
     Path("own.csv").write_text("D,loss\n1,2\n")
     Path("semicolons.csv").write_text("D;loss\n1;2\n")
+    Path("wide.csv").write_text("D,loss\n1,2,3\n4,5,6\n")
     Path("text.csv").write_text("n_params,loss_nats\n70M,2\n")
     Path("lost.csv").write_text(f"n_params,loss_nats\n1e6,{math.nan}\n")
     before = sorted(tmp_path.iterdir())
