@@ -150,7 +150,10 @@ def pieces(files: list[Path], columns: Columns) -> list[Piece]:
         form, size = form_of(path), path.stat().st_size
         if form == TEXTS and columns.labels:
             name = columns.labels[0][1]
-            raise Refused(f"column {name!r}: {path} is plain text, which has no columns")
+            raise Refused(
+                f"column {name!r}: {path} is plain text, which has no columns "
+                "(--keep '' keeps none)"
+            )
         if form != TEXTS:
             flush()
         if form == TEXTS and len(files) == 1:

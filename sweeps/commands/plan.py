@@ -10,6 +10,7 @@ from sweeps.adaptive import aim, first_round, until_lines
 from sweeps.budget import choose, described
 from sweeps.claims import stated, stated_lines, undecidable
 from sweeps.commands.studies import index_of, layout_of, limits_of, out_of
+from sweeps.folder import Folder
 from sweeps.foresight import expected_text, foresee, mixed_rates, other_orders, repeats
 from sweeps.grid import plain
 from sweeps.kept import disk_size, to_keep
@@ -55,7 +56,7 @@ def plan(told: argparse.Namespace) -> Any:
     value["claims"] = stated(study.claims(settings, sweep), sweep)
     doubts += undecidable(value["claims"])
     value["warnings"] = [*cautions, *doubts, *repeats(value["epochs"]), *mixed_rates(made)]
-    value["warnings"] += other_orders(made)
+    value["warnings"] += [*other_orders(made), *_taken(out, made)]
     limits = limits_of(told, speed)
     if limits:
         choice = choose(made, remaining(made, index_of(out, sweep, made)), limits)
@@ -82,6 +83,16 @@ def plan(told: argparse.Namespace) -> Any:
         if told.to is not None:
             print(f"{figure.name} -> {told.to}")
     return value
+
+
+def _taken(out: Path, made: Plan) -> list[str]:
+    """That the folder holds what this sweep does not grow out of."""
+    digests = {name: corpus.digest for name, corpus in made.corpora.items()}
+    try:
+        Folder(out).refuse_another(made.sweep, digests)
+    except Refused as refusal:
+        return [f"{refusal}; lab run will refuse"]
+    return []
 
 
 def _add_hours(made: Plan, value: dict[str, Any], speed: Speed | None) -> None:

@@ -40,7 +40,8 @@ def declare(verbs: Any) -> None:
     prepare.add_argument(
         "--keep",
         metavar="NAME[=COLUMN],...",
-        help="labels of documents, for orders: numbers, ISO dates (default: score,date if there)",
+        help="labels of documents, for orders: numbers, ISO dates (default: score,date if "
+        "there; '': none)",
     )
     prepare.add_argument(
         "--tokenizer",
