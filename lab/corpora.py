@@ -11,6 +11,7 @@ import hashlib
 import json
 import platform
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -261,6 +262,7 @@ def _open_store(name: str, verify: bool) -> TokenStore:
         raise Refused(f"unknown corpus {name!r}; known: {', '.join(known)}{meant(name, known)}")
     folder = _folder(name)
     if name in BUILT_IN and not (folder / DESCRIPTION).exists():
+        _say_making(name)
         write_store(folder, name, BUILT_IN[name]())
     return _read_store(folder, verify)
 
@@ -285,8 +287,15 @@ def _open_damaged(name: str, store: TokenStore, verify: bool) -> TokenStore:
 
     folder = home() / "corpora" / f"{name}@{FORMAT}-{store.digest[:16]}"
     if not (folder / DESCRIPTION).exists():
+        _say_making(name)
         write_store(folder, name, damaged(store))
     return _read_store(folder, verify)
+
+
+def _say_making(name: str) -> None:
+    """To who sits before it and waits: a built-in corpus takes seconds to make, once."""
+    if sys.stderr.isatty():
+        print(f"lab: making the corpus {name}, once", file=sys.stderr, flush=True)
 
 
 def _best_folder(name: str, store: TokenStore) -> Path:

@@ -7,6 +7,7 @@ a file is code, and is only ever run when it is named.
 import dataclasses
 import importlib
 import pkgutil
+import shlex
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -123,6 +124,33 @@ def ask(
         path, text, extend = _split(change, "--axis path=v1,v2")
         sweep = sweep.with_axis(path, text, extend)
     return settings, with_vocabulary(sweep, {key for key, _, _ in fields})
+
+
+def command_of(study: Study, settings: Any, sweep: Sweep) -> str:
+    """The `lab run` that asks for this sweep again; a second line where `--set` of the study's own
+    settings do not give it (axes, or fields of runs, were changed as well)."""
+    usual = study.settings(sweep.scale)
+    sets = [
+        f"{one.name}={_typed(getattr(settings, one.name))}"
+        for one in dataclasses.fields(settings)
+        if getattr(settings, one.name) != getattr(usual, one.name)
+    ]
+    name = study.name if study.name in built_in() else f"{study.name}.py"
+    words = ["lab", "run", name, "--scale", sweep.scale]
+    command = shlex.join([*words, *(word for one in sets for word in ("--set", one))])
+    try:
+        again = (
+            ask(study, sweep.scale, sets) if all(not one.endswith("=") for one in sets) else None
+        )
+    except Refused:
+        again = None
+    if again is not None and again[0] == settings and again[1].to_json() == sweep.to_json():
+        return command
+    return f"{command}\n# and the --set or --axis of runs that it was asked with: see sweep.json"
+
+
+def _typed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _split(change: str, form: str) -> tuple[str, str, bool]:

@@ -15,7 +15,7 @@ from sweeps.foretold import Foretold, compared
 from sweeps.plan import Plan
 from sweeps.progress import count
 from sweeps.rounds import Round, chosen_runs, tables
-from sweeps.study import Study
+from sweeps.study import Study, command_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,7 @@ def write_report_page(answer: Answer, findings: "Findings", path: Path) -> None:
     if path.suffix == ".md":
         from fits.report_markdown import write_markdown
 
-        command = f"lab run {answer.study.name} --scale {answer.plan.sweep.scale}"
+        command = command_of(answer.study, answer.settings, answer.plan.sweep)
         write_markdown(path, title, question, findings, _facts(answer), command)
         return
     from fits.report_page import Ran, write_report

@@ -25,6 +25,11 @@ def general_loss_figure(table: pd.DataFrame, general: str, eps: Sequence[float])
     loss = loss[[name for name in shown if name in loss.columns]].reset_index(drop=True)
     sizes = sorted(loss["n_params"].unique())
 
+    inner = loss[loss["ratio"] < 1]["change"]
+    room = 0.35 * (inner.max() - inner.min())  # R = 1 may leave the panel: it is a cliff
+    low, high = inner.min() - 0.1 * room, inner.max() + 1.6 * room
+    outside = bool((~loss["change"].between(low, high)).any())
+
     def draw(canvas: "Canvas") -> None:
         panels = abreast(canvas, len(sizes), "xy")
         for axes, size in zip(panels, sizes, strict=True):
@@ -39,15 +44,12 @@ def general_loss_figure(table: pd.DataFrame, general: str, eps: Sequence[float])
         label_below(canvas, "tokens since the branch")
         label_left(canvas, "change of general\nloss (nats/token)")
         legend(canvas, title="domain share R")
-        inner = loss[loss["ratio"] < 1]["change"]
-        room = 0.35 * (inner.max() - inner.min())  # R = 1 leaves the panel: it is a cliff
-        panels[0].set_ylim(inner.min() - 0.1 * room, inner.max() + 1.6 * room)
+        panels[0].set_ylim(low, high)
 
     caption = (
         "Change of general loss since the branch point, for each domain share R of the mixture. "
-        f"Lines are means over trunk seeds, bands their range; dashed: eps = {_list(eps)} nats. "
-        "R = 1 leaves the frame."
-    )
+        f"Lines are means over trunk seeds, bands their range; dashed: eps = {_list(eps)} nats."
+    ) + (" R = 1 leaves the frame." if outside else "")
     return Figure("general_loss_over_tokens", caption, loss, draw, 2.7, 5.8)
 
 

@@ -18,24 +18,29 @@ PLAIN_SECONDS = 10.0  # between two lines of progress, where output is no termin
 def list_corpora(told: argparse.Namespace) -> Any:
     """Every corpus by name; the built-in ones are made first."""
     rows: list[dict[str, Any]] = []
-    for name in [*known_names(), *made_best()]:
-        try:
-            rows.append(_row(name, open_corpus(name).parts[0]))
-        except (Refused, Failed) as trouble:
-            print(f"lab: {trouble}", file=sys.stderr)
     if not told.json:
         print(
             f"{'name':<18} {'train':>13} {'validation':>11} {'documents':>10} {'twice':>7}  "
-            f"{'tokenizer':<14} digest        source"
+            f"{'tokenizer':<14} digest        source",
+            flush=True,
         )
-        for row in rows:
+    for name in [*known_names(), *made_best()]:
+        try:
+            row = _row(name, open_corpus(name).parts[0])
+        except (Refused, Failed) as trouble:
+            print(f"lab: {trouble}", file=sys.stderr)
+            continue
+        rows.append(row)
+        if not told.json:  # at once: the first time, the next one takes seconds to make
             known = row["entropy_rate_nats"]
             rate = f"; entropy rate {known:.4f} nats/byte" if known is not None else ""
             print(
                 f"{row['name']:<18} {row['train_tokens']:>13,} {row['validation_tokens']:>11,} "
                 f"{row['documents']:>10,} {row['duplicates_dropped']:>7,}  {row['tokenizer']:<14} "
-                f"{row['digest'][:12]}  {row['source']}{rate}"
+                f"{row['digest'][:12]}  {row['source']}{rate}",
+                flush=True,
             )
+    if not told.json:
         print("Twice: exact duplicates, dropped. A union is written a+b, as in prose+docs.")
     return rows
 
@@ -169,4 +174,5 @@ def scores(told: argparse.Namespace) -> Any:
                 + (f"{agrees:.3f}" if agrees is not None else "unknown")
             )
         print("More is better. 'As truth': Spearman's rank correlation with what was done to them.")
+        print("A date is a number of days since 1970.")
     return rows

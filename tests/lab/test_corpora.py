@@ -1,6 +1,7 @@
 """Documents are split before windows are cut, and a store is what it was when it was written."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,20 @@ def test_a_built_in_text_is_made_once(own_home: Path, monkeypatch: pytest.Monkey
     assert first.parts[0].entropy_rate_nats == 1.5
     assert made == [1]
     assert [path.name.partition("@")[0] for path in own_home.iterdir()] == ["code"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_making_a_built_in_text_is_said_once_on_a_terminal(
+    terminal: bool,
+    own_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(texts.BUILT_IN, "code", lambda: Text(DOCUMENTS, "a test"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    open_corpus("code")
+    open_corpus("code")
+    assert capsys.readouterr().err == "lab: making the corpus code, once\n" * terminal
 
 
 def test_what_a_killed_process_was_making_is_no_corpus(own_home: Path) -> None:

@@ -1,5 +1,6 @@
 """Studies on text of the user's own, from its files to the report, with its tokenizer's ids."""
 
+import argparse
 import dataclasses
 import json
 from collections.abc import Callable
@@ -139,6 +140,25 @@ def test_progress_is_plain_lines_where_output_is_no_terminal(
 
 
 @pytest.mark.usefixtures("own_home")
+def test_a_corpus_is_listed_before_the_next_is_made(
+    sources: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+
+    def opened(name: str) -> Any:
+        shown.append(capsys.readouterr().out)
+        return open_corpus("code")
+
+    monkeypatch.setattr(data, "known_names", lambda: ["code", "docs"])
+    monkeypatch.setattr(data, "made_best", lambda: [])
+    monkeypatch.setattr(data, "open_corpus", opened)
+    data.list_corpora(argparse.Namespace(json=False))
+    before, between = shown
+    assert before.startswith("name ")
+    assert len(between.splitlines()) == 1
+    assert "standard library source" in between
+
+
 def test_what_a_tokenizer_does_not_allow_is_one_line(sources: dict[str, str]) -> None:
     pytest.importorskip("tokenizers", reason=NO_TOKENIZERS)
     prepared(sources, "bpe:300", "bytes")

@@ -1,6 +1,7 @@
 """Plan against actual, a row a run, and what the checklist is told of the training."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from sweeps.results import table
 from sweeps.run import Outcome
 from sweeps.set_up import set_up
 from sweeps.studies.cmr import STUDY
-from sweeps.study import ask
+from sweeps.study import ask, command_of
 from sweeps.what_ran import planned_and_there, runs_table
 from sweeps.write_up import LINE, readable
 from tests.sweeps.small import BRANCH, STEP, TRUNK, planned, small_sweep, trained
@@ -117,3 +118,24 @@ def test_json_for_people_is_json_of_short_lines(value: object) -> None:
     text = readable(value)
     assert json.loads(text) == value
     assert all(len(line) <= LINE for line in text.split("\n"))
+
+
+def test_the_command_of_a_sweep_asks_for_it_again() -> None:
+    settings, sweep = ask(STUDY, "smoke", ["domain=docs", "general=prose", "eps=0,.02"])
+    words = shlex.split(command_of(STUDY, settings, sweep))
+    assert words[:5] == ["lab", "run", "cmr", "--scale", "smoke"]
+    sets = [one for one in words[5:] if one != "--set"]
+    assert {one.partition("=")[0] for one in sets} == {"domain", "general", "eps"}
+    again, other = ask(STUDY, "smoke", sets)
+    assert again == settings
+    assert other.to_json() == sweep.to_json()
+    assert command_of(STUDY, *ask(STUDY, "smoke")) == "lab run cmr --scale smoke"
+
+
+def test_a_command_that_is_not_all_says_so() -> None:
+    changed = ask(STUDY, "smoke", ["domain=docs", "optimizer.weight_decay=.2"])
+    command, more = command_of(STUDY, *changed).splitlines()
+    assert command == "lab run cmr --scale smoke --set domain=docs"
+    assert more.startswith("# ")
+    grown = ask(STUDY, "smoke", axes=["cpt.ratio+=.6"])
+    assert len(command_of(STUDY, *grown).splitlines()) == 2

@@ -8,6 +8,7 @@ import pytest
 
 from fits import Fit, Refused, fit
 from fits.errors import Failed
+from fits.figures.continual_figures import general_loss_figure
 from fits.figures.fit_figure import fit_figure
 from fits.figures.plots import FORMATS
 from fits.figures.style import ordered_colours
@@ -68,3 +69,20 @@ def test_ordered_colours_grow_lighter_and_differ() -> None:
     assert light == sorted(light)
     assert len(set(colours)) == 6
     assert light[-1] < 0.85
+
+
+@pytest.mark.parametrize(("cliff", "said"), [(0.12, False), (3.0, True)])
+def test_a_caption_says_that_a_line_leaves_the_frame_only_where_it_does(
+    cliff: float, said: bool
+) -> None:
+    changes = {0.0: -0.1, 0.5: 0.1, 1.0: cliff}
+    table = pd.DataFrame(
+        [
+            {"corpus": "docs", "n_params": 10_000, "ratio": ratio, "unit": 0, "run": str(ratio),
+             "tokens": tokens, "change": change * tokens / 2000}
+            for ratio, change in changes.items()
+            for tokens in (1000, 2000)
+        ]
+    )  # fmt: skip
+    figure = general_loss_figure(table, "docs", (0.0,))
+    assert ("leaves the frame" in figure.caption) is said
