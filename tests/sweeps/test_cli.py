@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.sweeps.small import ROOT, study_file
+from tests.sweeps.small import ROOT, files_below, study_file
 
 Lab = Callable[..., tuple[int, str, str]]
 
@@ -80,6 +80,33 @@ def test_a_figure_of_a_folder_or_of_a_fit_is_drawn(
     assert (tmp_path / "a.svg").read_bytes() == drawn
     told_json("plot", smoke / "fit.json", "--figure", "cmr-ratio", "--to", "b.pdf")
     assert (tmp_path / "b.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("told", "width"),
+    [(("--columns", "1"), 3.25), (("--columns", "2"), 6.75), (("--style", "talk"), 10.0)],
+)
+def test_a_figure_is_as_wide_as_the_page_it_is_for(
+    told_json: Callable[..., Any], smoke: Path, tmp_path: Path, told: tuple[str, ...], width: float
+) -> None:
+    value = told_json("plot", smoke, "--figure", "critical_ratio", "--to", "a.svg", *told)
+    assert value["inches"][0] == width
+    svg = (tmp_path / "a.svg").read_text()
+    assert f'width="{72 * width:g}pt"' in svg
+
+
+def test_a_look_that_is_none_is_refused_and_nothing_is_drawn(
+    lab_command: Lab, smoke: Path, tmp_path: Path
+) -> None:
+    for told, why in (
+        (("--style", "tlak"), "paper, talk"),
+        (("--columns", "3"), "1 or 2"),
+        (("--style", "talk", "--columns", "1"), "columns"),
+    ):
+        code, out, err = lab_command("plot", smoke, "--to", "a.svg", *told)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert why in err
+    assert files_below(tmp_path) == {}
 
 
 def test_a_study_of_ones_own_is_run_reported_and_found_done(
