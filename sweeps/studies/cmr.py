@@ -360,6 +360,12 @@ def _headline_eps(critical: "pd.DataFrame", last: int) -> float:
 def _headline(critical: "pd.DataFrame", eps: float, rise: "Growth | None") -> str:
     here = critical[critical["eps"] == eps]
     last = here[here["n_params"] == here["n_params"].min()].sort_values("horizon_tokens").iloc[-1]
+    if last["interval"].startswith("<") and ">" in last["interval"]:
+        return (
+            f"The critical ratio at eps = {eps:g} after {last['horizon_tokens']:,} tokens, at "
+            f"{last['n_params']:,} parameters, is not identified: its 95 % interval "
+            f"({last['interval']}) is the whole grid of ratios."
+        )
     harm = f"raises general loss by {eps:g} nats at most" if eps else "does not raise general loss"
     text = (
         f"A mixture with up to {last['reading']} domain text (95 % interval {last['interval']}) "

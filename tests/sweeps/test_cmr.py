@@ -13,6 +13,7 @@ from sweeps.cli import main
 from sweeps.continual_runs import RATIOS
 from sweeps.plan import Plan, make_plan
 from sweeps.run import open_corpora
+from sweeps.studies import cmr
 from sweeps.studies.cmr import STUDY
 from sweeps.study import ask
 
@@ -75,6 +76,23 @@ def test_what_the_design_cannot_identify_is_said_beforehand() -> None:
     assert "2 horizons: R_CMR(T)" in said("horizons=163840,327680")
 
 
+@pytest.mark.parametrize(
+    ("reading", "interval", "said"),
+    [
+        ("0.591", "< 1/8 .. > 3/4", "is not identified: its 95 % interval (< 1/8 .. > 3/4) is the"),
+        ("0.591", "< 1/8 .. 0.7", "up to 0.591 domain text (95 % interval < 1/8 .. 0.7)"),
+        ("> 3/4", "0.3 .. > 3/4", "up to > 3/4 domain text (95 % interval 0.3 .. > 3/4)"),
+        ("0.591", "one seed: none", "up to 0.591 domain text (95 % interval one seed: none)"),
+    ],
+)
+def test_an_interval_as_wide_as_the_grid_identifies_nothing(
+    reading: str, interval: str, said: str
+) -> None:
+    row = {"n_params": 100, "horizon_tokens": 64, "eps": 0.0}
+    table = pd.DataFrame([{**row, "reading": reading, "interval": interval}])
+    assert said in cmr._headline(table, 0.0, None)
+
+
 # Read ----------------------------------------------------------------------------------------
 
 
@@ -88,7 +106,10 @@ def test_smoke_reads_every_size_horizon_and_tolerance(smoke: Path) -> None:
     assert of_size == [[2], [1]]
     assert set(critical[critical["seeds"] == 1]["interval"]) == {"one seed: none"}
     last = critical[critical["horizon_tokens"] == max(settings.horizons)]
-    assert any(f"up to {reading} domain text" in written["headline"] for reading in last["reading"])
+    wide = last["interval"].str.startswith("<") & last["interval"].str.contains(">")
+    said = {f"up to {reading} domain text" for reading in last[~wide]["reading"]}
+    said |= {f"is not identified: its 95 % interval ({one})" for one in last[wide]["interval"]}
+    assert any(one in written["headline"] for one in said)
     laws = {fit["law"] for fit in written["fits"]}
     assert {"cmr-ratio", "cmr-domain-tokens", "cmr-general-tokens"} <= laws
     for fit in written["fits"]:
