@@ -132,8 +132,9 @@ class Corpus:
 
     def validation_windows(self, count: int, context: int) -> NDArray[np.int32]:
         """`count` windows evenly spread over the validation text, [count, context + 1]."""
+        places = list(self._validation_places(count, context))  # refuses before anything is large
         out = np.empty((count, context + 1), np.int32)
-        for part, here, windows in self._validation_places(count, context):
+        for part, here, windows in places:
             out[here] = _gather(part.validation, windows, context)
         return out
 

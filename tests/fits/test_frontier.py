@@ -162,7 +162,7 @@ def test_the_figure_shows_edges_open_and_holds_its_numbers() -> None:
         open_marks = {
             x.item()
             for line in axes.lines
-            if line.get_marker() == "o" and line.get_markerfacecolor() == "white"
+            if line.get_marker() not in ("", "None") and line.get_markerfacecolor() == "white"
             for x in np.asarray(line.get_xdata(), np.float64)
         }
         edge = figure.data[(figure.data["kind"] == "optimum") & (figure.data["edge"] == True)]  # noqa: E712

@@ -77,5 +77,5 @@ def test_the_truth_stands_beside_the_store(both: tuple[TokenStore, TokenStore]) 
 
 
 def test_no_corpus_of_a_user_looks_damaged() -> None:
-    with pytest.raises(Refused, match=r"damaged-\* are made from built-in corpora alone"):
+    with pytest.raises(Refused, match=r"damaged-\* are made from corpora that are there"):
         refuse_name("damaged-mine")

@@ -221,7 +221,9 @@ def test_killed_outright_on_machine_after_machine_a_sweep_ends_in_the_same_bytes
     assert not list(homes.glob("*/segments/*/*/state"))
     told_json("results", url, "--to", str(tmp_path / "again.csv"))
     assert (tmp_path / "again.csv").read_bytes() == whole[0]
-    told_json("report", url, "--study", str(study), "--to", str(tmp_path / "again.html"))
+    (tmp_path / "calm").mkdir()
+    calm = study_file(tmp_path / "calm")  # loaded here, the disturbed one would disturb the rest
+    told_json("report", url, "--study", str(calm), "--to", str(tmp_path / "again.html"))
     assert told_json("work", url) == {"out": url, "trained_tokens": 0}
     shutil.rmtree(homes)
 
