@@ -8,6 +8,7 @@ token in it is read as ordinary text. One more id is added where none ends a doc
 import base64
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -41,7 +42,7 @@ Texts = Callable[[], Iterator[list[bytes]]]
 # Subwords ------------------------------------------------------------------------------------
 
 
-class Subwords:
+class Subwords(ABC):
     """What the two libraries have in common: ids of a few documents at a time, each ended."""
 
     def __init__(self, name: str, digest: str, largest: int, end: int | None) -> None:
@@ -52,11 +53,11 @@ class Subwords:
         self.vocabulary = max(largest, self.end) + 1
         self.dtype = _dtype(self.vocabulary)
 
-    def _ids(self, texts: list[str]) -> list[Sequence[int]]:
-        raise NotImplementedError
+    @abstractmethod
+    def _ids(self, texts: list[str]) -> list[Sequence[int]]: ...
 
-    def _ids_and_spans(self, text: str) -> tuple[Sequence[int], Spans]:
-        raise NotImplementedError
+    @abstractmethod
+    def _ids_and_spans(self, text: str) -> tuple[Sequence[int], Spans]: ...
 
     def encode(self, documents: list[bytes]) -> tuple[Ids, Counts]:
         found = [ids for batch in _batches(documents) for ids in self._ids(batch)]
